@@ -1,0 +1,51 @@
+"""WebSockets for synchronous Python.
+
+A handler is a plain function; the session's calls block, and take timeouts::
+
+    import syncws
+
+    @syncws.websocket()
+    def echo(session):
+        for message in session:
+            session.send(message)
+
+``echo`` is a WSGI application. Run it with gunicorn and the worker class
+``syncws.worker.WebSocketWorker``. In Flask, ``syncws.flask.WebSockets`` makes
+routes; see there.
+
+* :class:`Session` is what a handler works with, from any thread.
+* :class:`Options` has all that can be set, for ``websocket()``,
+  :class:`WebSocketUpgrade` and Flask routes alike.
+* :class:`CloseReason` tells how a session ended, and
+  :class:`ConnectionClosed` carries it.
+"""
+
+from .close import CloseCode, CloseReason
+from .errors import (
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    SendTimeoutError,
+    SyncwsError,
+)
+from .options import Options
+from .session import Session
+from .upgrade import WebSocketUpgrade, websocket
+
+__all__ = [
+    "CloseCode",
+    "CloseReason",
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "Options",
+    "SendTimeoutError",
+    "Session",
+    "SyncwsError",
+    "WebSocketUpgrade",
+    "websocket",
+]
+
+__version__ = "0.1.0"

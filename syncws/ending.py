@@ -1,0 +1,83 @@
+"""The end of a session: begun once, finished once, published once.
+
+A session's end begins when either side sends a Close, or the connection
+fails; it is finished when the connection is shut down. The first reason given
+is the one that counts. Any thread may begin or finish an end; the ping thread,
+which outlives everything else, publishes it. So no future is resolved, and no
+callback of a user's runs, while a lock of the session is held.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from .close import CloseReason
+from .errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, SendTimeoutError
+
+if TYPE_CHECKING:
+    from .session import Session
+    from .transport import Transport
+    from .wakeup import Wakeup
+
+__all__ = ["Ending"]
+
+
+class Ending:
+    """Whether, why and until when a session is ending. For any thread."""
+
+    def __init__(self, session: Session, transport: Transport, wakeup: Wakeup) -> None:
+        self._session = session
+        self._transport = transport
+        self._wakeup = wakeup
+        # Guards the four below. Held for a few instructions, never over I/O,
+        # and no other lock is taken under it.
+        self._lock = threading.Lock()
+        #: Set from the moment the end has begun: nothing more may be sent.
+        self.reason: CloseReason | None = None
+        #: The moment (monotonic) by which the end has to be finished.
+        self.deadline: float | None = None
+        #: Whether the connection is shut down: nothing more can be received.
+        self.finished = False
+        #: Resolved last of all.
+        self.closed: Future[CloseReason] = Future()
+        self.closed.set_running_or_notify_cancel()  # not for users to cancel
+
+    def begin(self, reason: CloseReason, deadline: float) -> None:
+        """The end begins, unless it already has; it has to be over by ``deadline``.
+
+        A deadline earlier than the one set replaces it.
+        """
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+            if self.deadline is None or deadline < self.deadline:
+                self.deadline = deadline
+        self._wakeup.set()
+
+    def finish(self, reason: CloseReason) -> None:
+        """Shut the connection down. ``reason`` counts if the end had not begun."""
+        with self._lock:
+            if self.finished:
+                return
+            if self.reason is None:
+                self.reason = reason
+            self.finished = True
+        self._transport.shutdown()
+        self._wakeup.set()
+
+    def publish(self) -> None:
+        """Tell the world. By the ping thread, holding no lock."""
+        assert self.finished
+        assert self.reason is not None
+        self.closed.set_result(self.reason)
+
+    def exception(self) -> ConnectionClosed:
+        """The exception that says how the session ended, or is ending."""
+        assert self.reason is not None
+        if self.reason.ok:
+            return ConnectionClosedOK(self.reason, self._session)
+        if self.reason.cause == "send_timeout":
+            return SendTimeoutError(self.reason, self._session)
+        return ConnectionClosedError(self.reason, self._session)

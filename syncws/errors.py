@@ -1,0 +1,67 @@
+"""The exceptions of syncws, and nothing else.
+
+An exception says what was wrong, what was expected and what to do about it.
+``TimeoutError`` is Python's own: nothing was lost and the call can be repeated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .close import CloseReason
+    from .session import Session
+
+__all__ = [
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "SendTimeoutError",
+    "SyncwsError",
+]
+
+
+class SyncwsError(Exception):
+    """The base of every exception that syncws itself defines."""
+
+
+class ConcurrencyError(SyncwsError):
+    """Two threads called ``receive()`` on one session at the same time.
+
+    Each message goes to one reader, so a session has one reader at a time.
+    """
+
+
+class ConnectionClosed(SyncwsError):
+    """The session has ended, or is ending, and can not do what was asked.
+
+    ``reason`` says how it ended (:class:`~syncws.CloseReason`) and ``session``
+    which session it was: in a handler that works with several sessions, only
+    the end of its *own* session is a normal way out.
+    """
+
+    reason: CloseReason
+    session: Session
+
+    def __init__(self, reason: CloseReason, session: Session) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.session = session
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """The session ended well: code 1000, 1001, or a Close without a code."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """The session ended in any other way; ``reason.cause`` says in which."""
+
+
+class SendTimeoutError(ConnectionClosedError, TimeoutError):
+    """The peer stopped reading: a message could not be written in time.
+
+    A message cut in the middle leaves nothing that the peer could make sense
+    of, so the session is terminated (``reason.cause == "send_timeout"``). It
+    is a ``TimeoutError`` too, for code that waits for that one.
+    """

@@ -1,0 +1,235 @@
+"""The opening handshake, seen from the server (RFC 6455 section 4.2).
+
+Pure: a WSGI environ and the options in, :class:`Accept` or :class:`Reject`
+out. No I/O, no threads, no clock; whatever carries out the answer lives in
+``upgrade.py``. wsproto makes the accept token.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from wsproto.utilities import generate_accept_token
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .options import Options
+
+__all__ = ["Accept", "Reject", "check_headers", "is_websocket_request", "negotiate"]
+
+#: RFC 6455 section 4.2.1 item 6: the one version there is.
+VERSION = "13"
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+# RFC 9110 section 5.6.2 and 5.5: what a field name and a field value consist of.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+#: The handshake's own headers: a second copy would contradict the first.
+_RESERVED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "sec-websocket-accept",
+        "sec-websocket-extensions",
+        "sec-websocket-protocol",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Accept:
+    """The 101 that opens a session."""
+
+    headers: list[tuple[str, str]]
+    subprotocol: str | None
+
+    status = "101 Switching Protocols"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """An ordinary HTTP answer instead of a session; the body is one line saying why."""
+
+    code: int
+    message: str
+    extra_headers: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """The status line's code and phrase, as WSGI wants them."""
+        try:
+            return f"{self.code} {HTTPStatus(self.code).phrase}"
+        except ValueError:
+            return f"{self.code} Refused"
+
+    @property
+    def body(self) -> bytes:
+        return f"{self.message}\n".encode()
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(self.body))),
+            *self.extra_headers,
+        ]
+
+
+class _Malformed(Exception):
+    """The request asks for a WebSocket, but not in the way RFC 6455 wants it."""
+
+
+def is_websocket_request(environ: WSGIEnvironment) -> bool:
+    """Whether the request asks for a WebSocket, be it well or badly formed."""
+    return "websocket" in _tokens(environ, "HTTP_UPGRADE")
+
+
+def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
+    """Answer an opening handshake (RFC 6455 section 4.2.2).
+
+    Raises ``ValueError`` when the *application* asks for something impossible,
+    such as a subprotocol that the peer did not offer.
+    """
+    if not is_websocket_request(environ):
+        code = options.on_non_websocket_request
+        return Reject(
+            code if isinstance(code, int) else 501,
+            "This address speaks WebSocket only: the request has no 'Upgrade: websocket' header.",
+        )
+    try:
+        key = _check_request(environ)
+    except _Malformed as exc:
+        return Reject(options.on_handshake_failure, str(exc))
+    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", "")
+    if version.strip() != VERSION:
+        # RFC 6455 section 4.4: name the version that would be understood.
+        return Reject(
+            426,
+            f"Sec-WebSocket-Version {version!r} is not supported, only {VERSION} is.",
+            [("Sec-WebSocket-Version", VERSION)],
+        )
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is not None and not _origin_allowed(origin, environ, options.origins):
+        return Reject(403, _origin_refused(origin, environ, options.origins))
+
+    subprotocol = _choose_subprotocol(environ, options)
+    headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", generate_accept_token(key.encode("ascii")).decode("ascii")),
+    ]
+    if subprotocol is not None:
+        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+    extra = options.headers
+    if callable(extra):
+        extra = extra(environ)
+        check_headers(extra)
+    headers.extend(extra)
+    return Accept(headers, subprotocol)
+
+
+def check_headers(headers: Sequence[tuple[str, str]]) -> None:
+    """Raise ``ValueError`` for a header that would break, or forge, the response."""
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of an HTTP header")
+        if not _FIELD_VALUE.fullmatch(value):
+            # The value is not repeated: it may be a secret.
+            raise ValueError(f"the value of the header {name!r} has characters HTTP forbids")
+        if name.lower() in _RESERVED:
+            raise ValueError(f"the header {name!r} belongs to the handshake and can not be set")
+
+
+def parse_origin(origin: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an Origin (RFC 6454), None when it is none."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment:
+        return None
+    if port is None:
+        port = _DEFAULT_PORTS.get(parts.scheme, 0)
+    return parts.scheme, parts.hostname, port
+
+
+def _check_request(environ: WSGIEnvironment) -> str:
+    """RFC 6455 section 4.2.1, items 1 to 5; gives the key."""
+    method = environ["REQUEST_METHOD"]
+    if method != "GET":
+        raise _Malformed(f"A WebSocket is opened with GET, not with {method}.")
+    protocol = environ.get("SERVER_PROTOCOL", "")
+    if protocol != "HTTP/1.1":
+        raise _Malformed(
+            f"A WebSocket is opened over HTTP/1.1, not over {protocol or 'an unknown version'}; "
+            "a proxy in between may need to be told ('proxy_http_version 1.1' in nginx)."
+        )
+    if not environ.get("HTTP_HOST"):
+        raise _Malformed("The request has no Host header.")
+    if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):
+        raise _Malformed("The request has no 'Connection: Upgrade' header.")
+    key: str | None = environ.get("HTTP_SEC_WEBSOCKET_KEY")
+    if key is None:
+        raise _Malformed("The request has no Sec-WebSocket-Key header.")
+    key = key.strip()
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        raise _Malformed("Sec-WebSocket-Key is not base64.") from None
+    if len(nonce) != 16:
+        raise _Malformed(f"Sec-WebSocket-Key holds {len(nonce)} bytes instead of 16.")
+    if "HTTP_SEC_WEBSOCKET_VERSION" not in environ:
+        raise _Malformed("The request has no Sec-WebSocket-Version header.")
+    return key
+
+
+def _tokens(environ: WSGIEnvironment, name: str) -> list[str]:
+    """A comma-separated header's members, in lower case."""
+    return [token.strip().lower() for token in environ.get(name, "").split(",")]
+
+
+def _choose_subprotocol(environ: WSGIEnvironment, options: Options) -> str | None:
+    header = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+    offered = [name for name in (part.strip() for part in header.split(",")) if name]
+    if callable(options.subprotocols):
+        chosen = options.subprotocols(offered)
+        if chosen is not None and chosen not in offered:
+            raise ValueError(f"subprotocols() chose {chosen!r}, but the peer offers only {offered}")
+        return chosen
+    return next((name for name in options.subprotocols if name in offered), None)
+
+
+def _origin_allowed(origin: str, environ: WSGIEnvironment, origins: Sequence[str] | None) -> bool:
+    if origins == "*":
+        return True
+    parsed = parse_origin(origin)
+    if parsed is None:  # "null", for one: a sandboxed page or a local file
+        return False
+    if origins is not None:
+        return any(parse_origin(allowed) == parsed for allowed in origins)
+    # The same host and port. The scheme is left out: behind a proxy that ends
+    # TLS, the server itself sees plain HTTP.
+    scheme, host, port = parsed
+    return parse_origin(f"{scheme}://{environ['HTTP_HOST'].strip()}") == (scheme, host, port)
+
+
+def _origin_refused(origin: str, environ: WSGIEnvironment, origins: Sequence[str] | None) -> str:
+    if origins is not None:
+        return f"Origin {origin!r} is not among the origins that this address allows."
+    return (
+        f"Origin {origin!r} is not this host, {environ['HTTP_HOST']!r}. Allow it with the "
+        "option origins, or have the proxy pass the Host header on unchanged."
+    )

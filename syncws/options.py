@@ -1,0 +1,106 @@
+"""What can be set for a session, each default with its unit, meaning and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .handshake import check_headers, parse_origin
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    Headers = Sequence[tuple[str, str]]
+
+__all__ = ["Options"]
+
+Subprotocols = Sequence[str] | Callable[[Sequence[str]], str | None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a WebSocket route; one object serves all of its sessions."""
+
+    #: The subprotocols that the server speaks, the one it likes best first; or
+    #: a function that is given those the peer offers and returns one or None.
+    subprotocols: Subprotocols = ()
+
+    #: Who may open a session from a web page. None: pages of this same host
+    #: only, since a browser sends the user's cookies along with a WebSocket
+    #: request of *any* page (cross-site WebSocket hijacking). A list of origins
+    #: (``"https://example.com"``): those. ``"*"``: everybody. A request without
+    #: an Origin header does not come from a web page and is let in.
+    origins: Sequence[str] | None = None
+
+    #: Headers added to the 101, or a function of the environ returning them.
+    headers: Headers | Callable[[WSGIEnvironment], Headers] = ()
+
+    #: The HTTP status of the answer to a malformed opening handshake.
+    on_handshake_failure: int = 400
+
+    #: The HTTP status of the answer to a request that is no WebSocket request
+    #: at all; or a WSGI application that answers it.
+    on_non_websocket_request: int | WSGIApplication = 501
+
+    #: Seconds between pings, None for none. 20 is below the 30 to 60 seconds
+    #: after which proxies and load balancers drop an idle connection.
+    ping_interval: float | None = 20.0
+
+    #: Seconds that a pong may take, and that a blocked write may take, before
+    #: the session is terminated. With 20, a dead peer is gone within 40 seconds.
+    timeout: float = 20.0
+
+    #: Seconds that the whole closing handshake may take.
+    close_timeout: float = 10.0
+
+    #: Bytes of the largest message accepted, all fragments together; a larger
+    #: one ends the session with 1009. Precedent: 1 MiB in Python's websockets.
+    max_message_size: int = 1024 * 1024
+
+    #: Bytes of the largest frame accepted; None: as max_message_size.
+    max_frame_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _positive("timeout", self.timeout)
+        _positive("close_timeout", self.close_timeout)
+        _positive("max_message_size", self.max_message_size)
+        if self.ping_interval is not None:
+            _positive("ping_interval", self.ping_interval)
+        if self.max_frame_size is not None:
+            _positive("max_frame_size", self.max_frame_size)
+        if isinstance(self.subprotocols, str):
+            raise TypeError(
+                f"subprotocols is a list of names, not one string: use [{self.subprotocols!r}]"
+            )
+        _check_origins(self.origins)
+        if not callable(self.headers):
+            check_headers(self.headers)
+        _check_status("on_handshake_failure", self.on_handshake_failure)
+        if not callable(self.on_non_websocket_request):
+            _check_status("on_non_websocket_request", self.on_non_websocket_request)
+
+
+def _positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} must be greater than 0, not {value!r}")
+
+
+def _check_status(name: str, status: Any) -> None:
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        raise ValueError(f"{name} is an HTTP status from 400 to 599, not {status!r}")
+
+
+def _check_origins(origins: Iterable[str] | None) -> None:
+    if origins is None or origins == "*":
+        return
+    if isinstance(origins, str):
+        raise TypeError(f'origins is a list of origins or "*": use [{origins!r}]')
+    for origin in origins:
+        if parse_origin(origin) is None:
+            raise ValueError(
+                f"{origin!r} is not an origin: write scheme and host, "
+                'such as "https://example.com" or "http://localhost:5000"'
+            )

@@ -1,0 +1,312 @@
+"""Reading: one thread at a time reads the socket and feeds the protocol.
+
+Two locks:
+
+* ``receiving`` says that a ``receive()`` is under way. It is never waited for:
+  a second ``receive()`` raises ``ConcurrencyError``.
+* ``read_lock`` is for whoever reads the socket and feeds the protocol: the
+  ``receive()`` under way; the ping thread, taking a turn that never waits for
+  the peer while the handler is elsewhere; a ``close()`` waiting for the peer's
+  Close, until its deadline. ``receive()`` takes it after ``receiving``, and the
+  writer never waits for either, so the reader may write control frames.
+
+The handler's thread reads the socket itself: handing each message from thread
+to thread would cost more than all the rest. Only while it is away does the
+ping thread read in its place, and put messages into a bounded queue.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from .close import CloseCode, CloseReason
+from .errors import ConcurrencyError
+from .protocol import Fault, PeerClose, Ping, Pong
+
+if TYPE_CHECKING:
+    from .ending import Ending
+    from .pings import Pings
+    from .protocol import Event, Protocol
+    from .transport import Transport
+    from .wakeup import Wakeup
+    from .writer import Writer
+
+__all__ = ["Reader"]
+
+#: What the ping thread reads ahead for a handler that is elsewhere, at most
+#: (the message that crosses a limit included). Then reading stops, and TCP
+#: holds the peer back.
+MAX_QUEUED_MESSAGES = 256
+MAX_QUEUED_BYTES = 256 * 1024
+
+
+class Reader:
+    """The receiving half of a session."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        transport: Transport,
+        writer: Writer,
+        ending: Ending,
+        pings: Pings,
+        wakeup: Wakeup,
+        close_timeout: float,
+    ) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._writer = writer
+        self._ending = ending
+        self._pings = pings
+        self._wakeup = wakeup
+        self._close_timeout = close_timeout
+        self.receiving = threading.Lock()
+        self.read_lock = threading.Lock()
+        # Under read_lock: what was read ahead, and a fault behind it.
+        self._queue: deque[str | bytes] = deque()
+        self._queued_bytes = 0
+        self._fault: Fault | None = None
+        #: Until when a fault waits for the handler to receive what came before.
+        self.fault_deadline: float | None = None
+        #: When the handler was last seen in, or leaving, receive() (monotonic).
+        self.left_at = monotonic()
+        #: Whether the ping thread watches for how long the handler stays away.
+        #: If not, it is told when the handler leaves receive().
+        self.watched = True
+
+    # For the handler
+
+    def receive(self, timeout: float | None) -> str | bytes:
+        """The next message; see ``Session.receive()``."""
+        if not self.receiving.acquire(blocking=False):
+            raise ConcurrencyError(
+                "another thread is in receive() on this session; let one thread receive "
+                "and hand the messages on, for example through a queue.Queue"
+            )
+        try:
+            deadline = None if timeout is None else monotonic() + timeout
+            if not self.read_lock.acquire(blocking=False):
+                # The ping thread or a close() has its turn, which has an end.
+                wait = -1 if timeout is None else max(0.0, timeout)
+                if not self.read_lock.acquire(timeout=wait):
+                    raise TimeoutError(f"no message within {timeout} s")
+            try:
+                return self._next_message(timeout, deadline)
+            finally:
+                self.read_lock.release()
+        finally:
+            self.left_at = monotonic()
+            self.receiving.release()
+            if not self.watched:
+                # Once; the ping thread resets the flag when it finds the
+                # handler back in receive().
+                self.watched = True
+                self._wakeup.set()
+
+    def _next_message(self, timeout: float | None, deadline: float | None) -> str | bytes:
+        assert self.read_lock.locked()
+        if self._queue:
+            return self._take_queued()
+        if self._fault is not None:
+            self._fail(self._fault)
+        while True:
+            event = self._protocol.next_event()
+            if event is None:
+                if self._over():
+                    raise self._ending.exception()
+                try:
+                    self._read(None if deadline is None else max(0.0, deadline - monotonic()))
+                except TimeoutError:
+                    raise TimeoutError(f"no message within {timeout} s") from None
+            elif isinstance(event, (str, bytes)):
+                return event
+            else:
+                self._take_control(event)
+
+    def _take_queued(self) -> str | bytes:
+        message = self._queue.popleft()
+        was_full = self.held_back
+        self._queued_bytes -= len(message)
+        if was_full:
+            self._wakeup.set()
+        return message
+
+    # For the ping thread
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is reading."""
+        return self.read_lock.locked()
+
+    @property
+    def held_back(self) -> bool:
+        """Whether reading ahead has stopped: the queue is full, or a fault ends it."""
+        return (
+            len(self._queue) >= MAX_QUEUED_MESSAGES
+            or self._queued_bytes >= MAX_QUEUED_BYTES
+            or self._fault is not None
+        )
+
+    def stand_in(self) -> None:
+        """One turn in the handler's place: read what has arrived, never wait for more."""
+        if not self.read_lock.acquire(blocking=False):
+            return
+        try:
+            # Once its input means nothing any more the peer is still read, and
+            # its bytes thrown away, up to its end of file.
+            wanted = self._parse_ahead() or self._protocol.input_over
+            if wanted and not self._ending.finished:
+                self._read_now()
+                self._parse_ahead()
+        finally:
+            self.read_lock.release()
+
+    def _parse_ahead(self) -> bool:
+        """Queue the messages received so far; False when that has to stop."""
+        assert self.read_lock.locked()
+        while not self.held_back:
+            event = self._protocol.next_event()
+            if event is None:
+                return True
+            if isinstance(event, (str, bytes)):
+                self._queue.append(event)
+                self._queued_bytes += len(event)
+            elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
+                # In order: the handler first gets, and may answer, what came
+                # before. It has as long as a closing handshake may take.
+                self._fault = event
+                self.fault_deadline = monotonic() + self._close_timeout
+            else:
+                self._take_control(event)
+        return False
+
+    def fail_now(self) -> None:
+        """The handler has not come for the messages before a fault in time."""
+        if self.read_lock.acquire(blocking=False):
+            try:
+                if self._fault is not None:
+                    self._fail(self._fault)
+            finally:
+                self.read_lock.release()
+
+    # For close()
+
+    def read_to_the_end(self, deadline: float) -> None:
+        """Read until the closing handshake is over, or until ``deadline``.
+
+        Messages that still arrive are kept for a later ``receive()`` as far as
+        the queue has room, and thrown away beyond: this side has closed.
+        """
+        if not self.read_lock.acquire(timeout=max(0.0, deadline - monotonic())):
+            return
+        try:
+            if self._fault is not None:
+                self._fail(self._fault)
+            while not self._ending.finished:
+                while not self._parse_ahead() and self._drop_one():
+                    pass
+                left = deadline - monotonic()
+                if left <= 0:
+                    return
+                if not self._ending.finished:
+                    self._read(left)
+        except TimeoutError:
+            return
+        finally:
+            self.read_lock.release()
+
+    def _drop_one(self) -> bool:
+        """Parse one event and throw a message away; False when there is none."""
+        event = self._protocol.next_event()
+        if event is not None and not isinstance(event, (str, bytes)):
+            self._take_control(event)
+        return event is not None
+
+    def read_the_rest(self) -> None:
+        """Writing failed: look for a Close among what the peer sent before it went.
+
+        Waits for nothing but another reader's turn.
+        """
+        if not self.read_lock.acquire(timeout=self._close_timeout):
+            return
+        try:
+            while not self._over() and self._parse_ahead() and self._read_now():
+                pass
+        finally:
+            self.read_lock.release()
+
+    # Common to all
+
+    def _over(self) -> bool:
+        """Whether nothing more will be received."""
+        return self._ending.finished or self._protocol.input_over
+
+    def _read(self, timeout: float | None) -> None:
+        assert self.read_lock.locked()
+        try:
+            data = self._transport.receive(timeout)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            self._broken(exc)
+        else:
+            self._feed(data)
+
+    def _read_now(self) -> bool:
+        """Read what has arrived; False when that was nothing."""
+        assert self.read_lock.locked()
+        try:
+            data = self._transport.receive_now()
+        except OSError as exc:
+            self._broken(exc)
+            return False
+        if data is None:
+            return False
+        self._feed(data)
+        return True
+
+    def _feed(self, data: bytes) -> None:
+        if data:
+            self._protocol.receive_data(data)
+        else:
+            self._ending.finish(
+                CloseReason(CloseCode.ABNORMAL_CLOSURE, "end of file without a Close", "eof")
+            )
+
+    def _broken(self, exc: OSError) -> None:
+        self._ending.finish(
+            CloseReason(CloseCode.ABNORMAL_CLOSURE, exc.strerror or str(exc), "error")
+        )
+
+    def _take_control(self, event: Event) -> None:
+        """What is no message."""
+        assert self.read_lock.locked()
+        if isinstance(event, Ping):
+            self._writer.pong(event.payload)
+        elif isinstance(event, Pong):
+            if self._pings.answered(event.payload):
+                self._wakeup.set()
+        elif isinstance(event, PeerClose):
+            self._ending.begin(
+                CloseReason(event.code, event.reason, "peer"), monotonic() + self._close_timeout
+            )
+            # RFC 6455 section 5.5.1: the answer usually echoes the code.
+            self._writer.close(event.code, event.reason)
+            self._writer.settle()
+        elif isinstance(event, Fault):
+            self._fail(event)
+
+    def _fail(self, fault: Fault) -> None:
+        """Fail the connection (RFC 6455 section 7.1.7)."""
+        assert self.read_lock.locked()
+        self._fault = self.fault_deadline = None
+        reason = CloseReason(fault.code, fault.reason, fault.cause)
+        if self._protocol.close_sent:
+            # There is no second Close to send, and no answer to wait for.
+            self._ending.finish(reason)
+            return
+        self._ending.begin(reason, monotonic() + self._close_timeout)
+        self._writer.close(fault.code, fault.reason)

@@ -1,0 +1,304 @@
+"""The session: the blocking API that handlers use.
+
+Concurrency: every method may be called from any thread. One thread at a time
+may be in ``receive()``; any number may send, ping and close at the same time,
+and messages go out whole, one after the other. ``close()`` and ``terminate()``
+wake a thread that is blocked in ``receive()`` or ``send()``. Callbacks of the
+futures run in the session's ping thread and have to be quick: while one runs,
+nobody keeps the session alive.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from .close import CloseCode, CloseReason, check_sendable
+from .ending import Ending
+from .errors import ConnectionClosed, ConnectionClosedOK
+from .pinger import Pinger
+from .pings import Pings
+from .protocol import Protocol
+from .reader import Reader
+from .wakeup import Wakeup
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .options import Options
+    from .transport import Transport
+
+__all__ = ["Session"]
+
+Data = str | bytes | bytearray | memoryview
+
+
+class Session:
+    """A WebSocket connection, as its handler sees it.
+
+    ``environ`` is the WSGI environ of the request that opened it, and
+    ``subprotocol`` the subprotocol agreed on, or None.
+    """
+
+    environ: WSGIEnvironment
+    subprotocol: str | None
+
+    def __init__(
+        self,
+        transport: Transport,
+        options: Options,
+        *,
+        environ: WSGIEnvironment,
+        subprotocol: str | None = None,
+        received: bytes = b"",
+    ) -> None:
+        self.environ = environ
+        self.subprotocol = subprotocol
+        self._close_timeout = options.close_timeout
+        self._transport = transport
+        wakeup = Wakeup()
+        protocol = Protocol(
+            max_message_size=options.max_message_size, max_frame_size=options.max_frame_size
+        )
+        # What came right behind the handshake.
+        protocol.receive_data(received)
+        self._wakeup = wakeup
+        self._pings = Pings()
+        self._ending = Ending(self, transport, wakeup)
+        self._writer = Writer(protocol, transport, self._ending, wakeup)
+        self._reader = Reader(
+            protocol,
+            transport,
+            self._writer,
+            self._ending,
+            self._pings,
+            wakeup,
+            options.close_timeout,
+        )
+        self._pinger = Pinger(
+            self._reader,
+            self._writer,
+            self._ending,
+            self._pings,
+            transport,
+            wakeup,
+            interval=options.ping_interval,
+            timeout=options.timeout,
+            name=f"syncws ping {':'.join(map(str, self.remote_address))}",
+        )
+
+    # Messages
+
+    def receive(self, timeout: float | None = None) -> str | bytes:
+        """Wait for the next message: ``str`` for text, ``bytes`` for binary.
+
+        ``timeout`` is in seconds; None waits for ever, 0 looks only.
+
+        Raises ``TimeoutError`` when no message came in time: nothing is lost
+        and the call can be repeated. Raises ``ConnectionClosed`` once the
+        session has ended *and* every message received before was delivered.
+        Raises ``ConcurrencyError`` while another thread is in ``receive()``.
+        """
+        return self._reader.receive(timeout)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Messages until the session ends; quietly if it ends well.
+
+        Raises ``ConnectionClosedError`` when it does not.
+        """
+        while True:
+            try:
+                message = self._reader.receive(None)
+            except ConnectionClosedOK:
+                return
+            yield message
+
+    def receive_json(self, timeout: float | None = None) -> Any:
+        """As ``receive()``, for a message of JSON.
+
+        Raises ``ValueError`` (``json.JSONDecodeError``) when it is none; the
+        session goes on.
+        """
+        return json.loads(self._reader.receive(timeout))
+
+    def send(self, data: Data, timeout: float | None = None) -> None:
+        """Send a message: ``str`` as text, a bytes-like object as binary.
+
+        Blocks while the peer does not read, for ``timeout`` seconds at most
+        (None: the session's ``timeout``). When this returns, the message has
+        been handed to the operating system whole.
+
+        Raises ``ConnectionClosed`` once the session is ending.
+        Raises ``SendTimeoutError``, which is a ``ConnectionClosedError`` and a
+        ``TimeoutError``, when the peer did not read in time: the message may
+        have been cut, so the session is terminated.
+        Raises ``TimeoutError`` when other threads' messages took all the time:
+        nothing was sent, and the session goes on.
+        """
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"a message is str or bytes, not {type(data).__name__}; "
+                "send_json() sends anything that JSON can express"
+            )
+        try:
+            self._writer.send(data, self._pinger.timeout if timeout is None else timeout)
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            raise self._broken(exc) from exc
+
+    def send_json(self, value: Any, timeout: float | None = None) -> None:
+        """Send ``value`` as a text message of JSON; raises what ``send()`` and
+        ``json.dumps()`` do."""
+        self.send(json.dumps(value, ensure_ascii=False, separators=(",", ":")), timeout)
+
+    # Keepalive
+
+    def ping(self) -> Future[float]:
+        """Send a ping; the future gives the seconds until its pong came.
+
+        The pong is noticed while somebody is in ``receive()``, and within a
+        second otherwise. The future raises ``ConnectionClosed`` if the session
+        ends first. Blocks and raises as ``send()`` does.
+        """
+        future: Future[float] = Future()
+        future.set_running_or_notify_cancel()
+        payload = self._pings.new(future)
+        try:
+            self._writer.ping(payload, self._pinger.timeout)
+        except OSError as exc:
+            self._pings.forget(payload)
+            if isinstance(exc, TimeoutError):
+                raise
+            raise self._broken(exc) from exc
+        except ConnectionClosed:
+            self._pings.forget(payload)
+            raise
+        return future
+
+    @property
+    def ping_interval(self) -> float | None:
+        """Seconds between pings, None for no pings. Can be set at any time."""
+        return self._pinger.interval
+
+    @ping_interval.setter
+    def ping_interval(self, seconds: float | None) -> None:
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"ping_interval is greater than 0, or None, not {seconds!r}")
+        self._pinger.interval = seconds
+        self._wakeup.set()
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that a pong, or a blocked write, may take. Can be set at any time."""
+        return self._pinger.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"timeout is greater than 0, not {seconds!r}")
+        self._pinger.timeout = seconds
+        self._wakeup.set()
+
+    # The end
+
+    def close(
+        self,
+        code: int = CloseCode.NORMAL_CLOSURE,
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> None:
+        """Close the session: send a Close, wait for the peer's, end the connection.
+
+        All of it takes ``timeout`` seconds at most (None: ``close_timeout``);
+        then the connection is terminated. Messages received meanwhile can
+        still be received afterwards. Does nothing when the session has ended;
+        when a Close was already sent, waits for that one's end.
+
+        Raises ``ValueError`` for a code or a reason that can not be sent (RFC
+        6455 section 7.4: 1000 to 1014 except 1004 to 1006, or 3000 to 4999,
+        and 123 bytes).
+        """
+        check_sendable(code, reason)
+        self._close(CloseReason(code, reason), timeout)
+
+    def _close(self, reason: CloseReason, timeout: float | None = None) -> None:
+        if self._ending.finished:
+            return
+        deadline = monotonic() + (self._close_timeout if timeout is None else timeout)
+        self._ending.begin(reason, deadline)
+        self._writer.close(reason.code, reason.reason)
+        self._reader.read_to_the_end(deadline)
+        self._ending.finish(reason)
+
+    def terminate(self) -> None:
+        """End the connection now, without a closing handshake."""
+        self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, "terminated", "local"))
+
+    @property
+    def close_reason(self) -> Future[CloseReason]:
+        """How the session ended, once it has: ``.done()``, ``.result(timeout)``,
+        ``.add_done_callback()``."""
+        return self._ending.closed
+
+    def wait_closed(self, timeout: float | None = None) -> CloseReason:
+        """Wait for the session to end; raises ``TimeoutError`` after ``timeout`` seconds."""
+        try:
+            return self._ending.closed.result(timeout)
+        except FutureTimeoutError:  # not the built-in one before Python 3.11
+            raise TimeoutError(f"the session has not ended within {timeout} s") from None
+
+    def _broken(self, exc: OSError) -> ConnectionClosed:
+        """Writing failed: the reason may be in what the peer sent before."""
+        self._reader.read_the_rest()
+        self._ending.finish(
+            CloseReason(CloseCode.ABNORMAL_CLOSURE, exc.strerror or str(exc), "error")
+        )
+        return self._ending.exception()
+
+    # About it
+
+    @property
+    def remote_address(self) -> tuple[str, int]:
+        """The peer's host and port, from the environ: behind a proxy, as far
+        as the framework's proxy support has put them right. Port 0 is unknown."""
+        port = str(self.environ.get("REMOTE_PORT", ""))
+        return self.environ.get("REMOTE_ADDR", ""), int(port) if port.isdigit() else 0
+
+    def __repr__(self) -> str:
+        reason = self._ending.reason
+        state = "open" if reason is None else str(reason)
+        host, port = self.remote_address
+        path = self.environ.get("PATH_INFO", "")
+        return f"<Session {path} with {host}:{port}: {state}>"
+
+    # For servers
+
+    def prepare(self) -> None:
+        """Start the ping thread, before the 101 is sent.
+
+        Raises ``RuntimeError`` when the system has no thread left.
+        """
+        self._pinger.start()
+
+    def opened(self) -> None:
+        """The 101 has been sent."""
+        self._pinger.opened = True
+
+    def start_closing(self, reason: CloseReason) -> None:
+        """Send a Close and return at once: the ping thread sees to the rest."""
+        self._ending.begin(reason, monotonic() + self._close_timeout)
+        self._writer.close(reason.code, reason.reason)
+
+    def conclude(self, reason: CloseReason) -> None:
+        """Close if that has not been done, and wait for the ping thread to end.
+
+        When this returns nobody uses the socket any more.
+        """
+        self._close(reason)
+        self._pinger.join(self._close_timeout)

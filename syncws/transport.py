@@ -1,0 +1,238 @@
+"""The only file that touches a socket: bytes in and out, with deadlines.
+
+Two threads use a transport at once, one reading and one writing. That is why
+no Python timeout is set on the socket (there is one per socket, shared by
+both): reads that may wait for ever block in the system call itself, every
+other wait is a ``poll()`` of its own.
+
+A transport never closes its socket. The server that accepted it does, and a
+second ``close()`` would corrupt the server's count of connections.
+
+Errors: ``TimeoutError`` when a deadline passes, any other ``OSError`` when the
+connection is broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import ssl
+import threading
+from time import monotonic
+
+__all__ = ["TlsTransport", "Transport", "make_transport"]
+
+#: Bytes asked for in one read. asyncio reads as much at a time, more brings nothing.
+READ_SIZE = 64 * 1024
+
+
+def make_transport(sock: socket.socket) -> Transport:
+    """The transport for a connected socket, with or without TLS."""
+    return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
+
+
+class Transport:
+    """A stream socket without TLS. Reading is for one thread at a time, so is
+    writing; ``shutdown()`` and ``wait()`` are for any."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        #: Totals, for the access log; ``received`` is also the sign of life.
+        self.received = 0
+        self.sent = 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._sock.settimeout(None)
+        if self._sock.family != socket.AF_UNIX:
+            # A message is written whole, so waiting for more only delays it.
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def receive(self, timeout: float | None) -> bytes:
+        """Wait for bytes for up to ``timeout`` seconds, for ever with None.
+
+        Gives ``b""`` at the end of the stream, after ``shutdown()`` too.
+        """
+        if timeout is None:
+            data = self._sock.recv(READ_SIZE)
+            self.received += len(data)
+            return data
+        deadline = monotonic() + timeout
+        while True:
+            if not self.wait(read=True, timeout=timeout):
+                raise TimeoutError("nothing was received in time")
+            data_now = self.receive_now()
+            if data_now is not None:
+                return data_now
+            timeout = max(0.0, deadline - monotonic())
+
+    def receive_now(self) -> bytes | None:
+        """What has arrived, ``b""`` at the end of the stream, None when nothing has."""
+        try:
+            data = self._sock.recv(READ_SIZE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        self.received += len(data)
+        return data
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Write all of ``data`` within ``timeout`` seconds.
+
+        Raises ``TimeoutError`` when that fails: a part may have been written.
+        """
+        written = self.send_now(data)
+        if written == len(data):
+            return
+        rest = memoryview(data)[written:]
+        deadline = monotonic() + timeout
+        while rest:
+            if not self._wait_to_send(deadline - monotonic()):
+                raise TimeoutError("the peer does not read")
+            rest = rest[self.send_now(rest) :]
+
+    def _wait_to_send(self, timeout: float) -> bool:
+        return self.wait(write=True, timeout=timeout)
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Write as much as fits without waiting; gives the number of bytes written."""
+        try:
+            written = self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        self.sent += written
+        return written
+
+    def wait(
+        self,
+        *,
+        read: bool = False,
+        write: bool = False,
+        timeout: float | None,
+        wake: int | None = None,
+    ) -> bool:
+        """Wait until the socket can be read or written, or ``wake`` can be read.
+
+        Gives False when ``timeout`` seconds pass first. ``shutdown()`` and a
+        reset end the wait.
+        """
+        if timeout is not None and timeout < 0:
+            return False
+        poll = select.poll()
+        fd = self._sock.fileno()
+        if fd < 0:
+            return True  # closed by the server: the next read or write says so
+        poll.register(fd, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        if wake is not None:
+            poll.register(wake, select.POLLIN)
+        # Rounded up: waking a moment too early would only mean waiting again.
+        return bool(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+
+    def readable(self) -> bool:
+        """Whether something has arrived that nobody has read yet."""
+        return self.wait(read=True, timeout=0)
+
+    def shutdown_write(self) -> None:
+        """Tell the peer that nothing more will come; reading goes on."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_WR)
+
+    def shutdown(self) -> None:
+        """End the connection now, in both directions, and wake whoever waits on it."""
+        # The plain socket's method: ssl.SSLSocket.shutdown() would take the
+        # TLS object away under a thread that is using it.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+
+class TlsTransport(Transport):
+    """A TLS socket.
+
+    An OpenSSL object is not for two threads at once, and a read that waits
+    inside it would hold up the writers. So the socket is non-blocking, each
+    call into OpenSSL is made under ``_tls_lock`` and returns at once, and
+    waiting happens outside of the lock.
+    """
+
+    _sock: ssl.SSLSocket
+
+    def _prepare(self) -> None:
+        self._tls_lock = threading.Lock()
+        # TLS has traffic of its own (key updates, for one): what a read or a
+        # write that could not go on is waiting for may be the other direction.
+        self._receive_wants_write = False
+        self._send_wants_read = False
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def receive(self, timeout: float | None) -> bytes:
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            # Read before waiting: OpenSSL may hold bytes that the kernel no
+            # longer has, and poll() knows of the kernel's only.
+            data = self.receive_now()
+            if data is not None:
+                return data
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            blocked = self._receive_wants_write
+            if not self.wait(read=not blocked, write=blocked, timeout=left):
+                raise TimeoutError("nothing was received in time")
+
+    def receive_now(self) -> bytes | None:
+        with self._tls_lock:
+            self._receive_wants_write = False
+            try:
+                data = self._sock.recv(READ_SIZE)
+            except ssl.SSLWantReadError:
+                return None
+            except ssl.SSLWantWriteError:
+                self._receive_wants_write = True
+                return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+            except ValueError as exc:  # the TLS object is gone: closed by the server
+                raise OSError(str(exc)) from exc
+        self.received += len(data)
+        return data
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        with self._tls_lock:
+            self._send_wants_read = False
+            try:
+                written = self._sock.send(data)
+            except ssl.SSLWantWriteError:
+                return 0
+            except ssl.SSLWantReadError:
+                self._send_wants_read = True
+                return 0
+            except ValueError as exc:  # as in receive_now()
+                raise OSError(str(exc)) from exc
+        self.sent += written
+        return written
+
+    def _wait_to_send(self, timeout: float) -> bool:
+        blocked = self._send_wants_read
+        return self.wait(read=blocked, write=not blocked, timeout=timeout)
+
+    def wait(
+        self,
+        *,
+        read: bool = False,
+        write: bool = False,
+        timeout: float | None,
+        wake: int | None = None,
+    ) -> bool:
+        if read:
+            with self._tls_lock:
+                # Decrypted already: poll() knows of the kernel's buffer only.
+                if self._sock.pending():
+                    return True
+        return super().wait(read=read, write=write, timeout=timeout, wake=wake)
+
+    def shutdown_write(self) -> None:
+        with self._tls_lock, contextlib.suppress(OSError, ValueError):
+            # Sends close_notify and, as the socket does not block, raises
+            # instead of waiting for the peer's.
+            self._sock.unwrap()
+        super().shutdown_write()

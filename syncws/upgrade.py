@@ -1,0 +1,160 @@
+"""From a WSGI request to a session and its handler, and to a certain end.
+
+The upgrade is lazy: nothing happens before the WSGI application made here is
+called. Whatever a framework or a middleware answers instead (401, a redirect,
+404) is an ordinary HTTP response.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from .close import CloseCode, CloseReason
+from .connectors import connect
+from .errors import ConnectionClosed
+from .handshake import Accept, Reject, is_websocket_request, negotiate
+from .options import Options
+from .session import Session
+from .transport import make_transport
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["Handler", "WebSocketUpgrade", "check_handler", "open_session", "refuse", "websocket"]
+
+logger = logging.getLogger("syncws")
+
+Handler = Callable[[Session], Any]
+
+_FAILED = "the handler of %s failed; the session is closed with 1011"
+
+
+class WebSocketUpgrade:
+    """A WSGI application that opens a session and runs ``handler`` over it.
+
+    ``handler`` is called with the :class:`Session`, in the thread that runs the
+    request. When it returns the session is closed with 1000; when it raises,
+    that is logged once and the session is closed with 1011. The session's own
+    ``ConnectionClosed`` is a normal way out.
+
+    ``options`` are those of :class:`Options`. Raises ``TypeError`` or
+    ``ValueError`` for options that can not be, and for an ``async`` handler.
+
+    A request that can not be upgraded is answered with an HTTP status and one
+    line that says why. On a server that gives no access to its sockets a
+    call raises ``RuntimeError``.
+    """
+
+    def __init__(self, handler: Handler, **options: Any) -> None:
+        check_handler(handler)
+        self.handler = handler
+        self.options = Options(**options)
+        functools.update_wrapper(self, handler, updated=())
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        instead = self.options.on_non_websocket_request
+        if callable(instead) and not is_websocket_request(environ):
+            return instead(environ, start_response)
+        answer = negotiate(environ, self.options)
+        if isinstance(answer, Reject):
+            return refuse(answer, environ, start_response)
+        return open_session(answer, self.handler, self.options, environ, start_response)
+
+
+@overload
+def websocket(handler: Handler, /) -> WebSocketUpgrade: ...
+@overload
+def websocket(**options: Any) -> Callable[[Handler], WebSocketUpgrade]: ...
+def websocket(
+    handler: Handler | None = None, /, **options: Any
+) -> WebSocketUpgrade | Callable[[Handler], WebSocketUpgrade]:
+    """Make a WSGI application of a handler: ``@websocket`` or ``@websocket(**options)``."""
+    if handler is not None:
+        return WebSocketUpgrade(handler)
+    return lambda handler: WebSocketUpgrade(handler, **options)
+
+
+def check_handler(handler: Callable[..., Any]) -> None:
+    """Raise ``TypeError`` unless ``handler`` can be one."""
+    if not callable(handler):
+        raise TypeError(f"a handler is a function, not {handler!r}")
+    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(f"a handler is a plain function: remove 'async' from {handler!r}")
+
+
+def refuse(
+    answer: Reject, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Answer with an ordinary HTTP response."""
+    logger.info(
+        "refused %s from %s with %d: %s",
+        environ.get("PATH_INFO", ""),
+        environ.get("REMOTE_ADDR", ""),
+        answer.code,
+        answer.message,
+    )
+    start_response(answer.status, answer.headers)
+    return [answer.body]
+
+
+def open_session(
+    answer: Accept,
+    handler: Handler,
+    options: Options,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    extra_headers: Sequence[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    """Carry out an accepted handshake: the 101, the handler, the end."""
+    connector = connect(environ)
+    transport = make_transport(connector.socket)
+    session = Session(
+        transport,
+        options,
+        environ=environ,
+        subprotocol=answer.subprotocol,
+        received=connector.take_received(),
+    )
+    try:
+        session.prepare()
+    except RuntimeError as exc:
+        logger.warning("no thread for another session: %s", exc)
+        busy = Reject(503, "The server can not take more sessions.", [("Retry-After", "5")])
+        return refuse(busy, environ, start_response)
+    before = transport.sent
+    try:
+        answer.headers.extend(extra_headers)
+        connector.accept(answer, start_response)
+        session.opened()
+        connector.opened(session)
+        run_handler(session, handler)
+    finally:
+        # Does nothing after run_handler(): for when the 101 could not be sent.
+        session.terminate()
+        session.conclude(CloseReason())
+        connector.closed(session, transport.sent - before)
+    return []
+
+
+def run_handler(session: Session, handler: Handler) -> None:
+    """Run ``handler``; whatever it does, the session is over afterwards."""
+    failed = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
+    try:
+        handler(session)
+    except ConnectionClosed as exc:
+        if exc.session is not session:
+            # Nothing is wrong with *this* session: its handler did not expect
+            # the end of another one.
+            logger.exception(_FAILED, session)
+            session.conclude(failed)
+    except Exception:
+        logger.exception(_FAILED, session)
+        session.conclude(failed)
+    except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
+        session.start_closing(failed)
+        raise
+    session.conclude(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))
