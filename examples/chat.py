@@ -68,7 +68,11 @@ def page() -> Response:
 @websockets.route("/chat")
 def chat(session: syncws.Session) -> None:
     # The first message is the name, every other one is something said.
-    name = str(session.receive(timeout=30)).strip()[:MAX_NAME] or "somebody"
+    try:
+        name = str(session.receive(timeout=30)).strip()[:MAX_NAME] or "somebody"
+    except TimeoutError:
+        session.close(syncws.CloseCode.POLICY_VIOLATION, "say your name first")
+        return
     room.join(session, name)
     try:
         for message in session:

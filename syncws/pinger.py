@@ -84,10 +84,10 @@ class Pinger:
 
     def _run(self) -> None:
         try:
-            while not self.opened and not self._ending.finished:
-                self._wakeup.wait(STAND_IN_AFTER)
-                self._wakeup.clear()
             self._last_ping = self._heard_at = monotonic()
+            while not self.opened and not self._ending.finished:
+                self._wakeup.wait(min(STAND_IN_AFTER, self.interval or STAND_IN_AFTER))
+                self._wakeup.clear()
             while not self._ending.finished:
                 self._wakeup.clear()
                 due = self._attend(monotonic())

@@ -134,16 +134,16 @@ class Protocol:
         size = len(payload.encode()) if isinstance(payload, str) else len(payload)
         self._frame_size += size
         self._message_size += size
-        if self._frame_size > self._max_frame_size:
-            return self._fail(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"frame larger than {self._max_frame_size} bytes",
-                "too_big",
-            )
         if self._message_size > self._max_message_size:
             return self._fail(
                 CloseCode.MESSAGE_TOO_BIG,
                 f"message larger than {self._max_message_size} bytes",
+                "too_big",
+            )
+        if self._frame_size > self._max_frame_size:
+            return self._fail(
+                CloseCode.MESSAGE_TOO_BIG,
+                f"frame larger than {self._max_frame_size} bytes",
                 "too_big",
             )
         if frame.frame_finished:

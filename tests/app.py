@@ -1,0 +1,143 @@
+"""The application that the tests run on real servers: a route for each kind of handler."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from typing import Any
+
+from flask import Flask, Response, abort, g, jsonify, request
+from flask import session as cookie
+
+import syncws
+from syncws.flask import WebSockets
+
+app = Flask(__name__)
+app.secret_key = "tests"
+websockets = WebSockets(app)
+
+#: gunicorn's worker, set by ``gunicorn_settings``.
+WORKER: Any = None
+
+#: How sessions ended, newest last.
+ENDED: list[syncws.CloseReason] = []
+
+
+@app.before_request
+def guard() -> None:
+    g.user = request.args.get("user", "nobody")
+    if request.args.get("forbidden"):
+        abort(401)
+
+
+def note_end(session: syncws.Session) -> None:
+    session.close_reason.add_done_callback(lambda future: ENDED.append(future.result()))
+
+
+@app.get("/")
+def page() -> str:
+    return "plain HTTP\n"
+
+
+@app.get("/status")
+def status() -> Response:
+    """What a leak would show in."""
+    names = [t.name for t in threading.enumerate() if t.name.startswith("syncws")]
+    return jsonify(
+        pid=os.getpid(),
+        threads=len(names),
+        descriptors=len(os.listdir("/proc/self/fd")),
+        connections=WORKER.nr_conns if WORKER is not None else None,
+        ended=[[reason.code, reason.reason, reason.cause] for reason in ENDED],
+    )
+
+
+@websockets.route("/echo")
+def echo(session: syncws.Session) -> None:
+    note_end(session)
+    for message in session:
+        session.send(message)
+
+
+@websockets.route("/limited", max_message_size=100, close_timeout=1)
+def limited(session: syncws.Session) -> None:
+    note_end(session)
+    for message in session:
+        session.send(message)
+
+
+@websockets.route("/sends", timeout=1)
+def sends(session: syncws.Session) -> None:
+    """Never receives."""
+    note_end(session)
+    while True:
+        session.send("tick")
+        time.sleep(0.01)
+
+
+@websockets.route("/floods", timeout=0.5)
+def floods(session: syncws.Session) -> None:
+    note_end(session)
+    while True:
+        session.send(b"x" * 1_000_000)
+
+
+@websockets.route("/pings", ping_interval=0.2, timeout=0.3)
+def pings(session: syncws.Session) -> None:
+    note_end(session)
+    for message in session:
+        session.send(message)
+
+
+@websockets.route("/sleeps/<float:seconds>")
+def sleeps(session: syncws.Session, seconds: float) -> None:
+    """Busy with something else."""
+    session.send("sleeping")
+    time.sleep(seconds)
+    session.send("awake")
+
+
+@websockets.route("/returns")
+def returns(session: syncws.Session) -> None:
+    session.send("bye")
+
+
+@websockets.route("/raises")
+def raises(session: syncws.Session) -> None:
+    session.send("now")
+    raise LookupError("as it was told")
+
+
+@websockets.route("/chat", subprotocols=["v2", "v1"], headers=[("X-Fixed", "yes")])
+def chat(session: syncws.Session) -> None:
+    session.send(str(session.subprotocol))
+
+
+@websockets.route("/rooms/<room>")
+def room(session: syncws.Session, room: str) -> None:
+    """Flask's context, in the handler."""
+    session.send(
+        json.dumps(
+            {
+                "room": room,
+                "user": g.user,
+                "agent": request.headers.get("User-Agent"),
+                "visits": cookie.get("visits"),
+                "address": session.remote_address,
+            }
+        )
+    )
+
+
+@app.get("/visit")
+def visit() -> str:
+    cookie["visits"] = cookie.get("visits", 0) + 1
+    return str(cookie["visits"])
+
+
+@app.get("/slow/<float:seconds>")
+def slow(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slow\n"

@@ -1,0 +1,79 @@
+"""What every test gets: nothing it starts may outlive it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import syncws
+from syncws.options import Options
+from syncws.session import Session
+from syncws.transport import make_transport
+
+from .pairs import Peer, tcp_pair
+
+
+def _sockets() -> set[str]:
+    """The sockets and pipes that this process holds, by inode."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the descriptor of this very listing
+        if target.startswith(("socket:", "pipe:")):
+            found.add(target)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """No thread, socket or pipe of a test survives it."""
+    threads = set(threading.enumerate())
+    sockets = _sockets()
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+        assert not thread.is_alive(), f"the test left {thread} running"
+    gc.collect()
+    assert _sockets() <= sockets, "the test left sockets open"
+
+
+MakeSession = Callable[..., tuple[Session, Peer]]
+
+
+@pytest.fixture
+def make_session() -> Iterator[MakeSession]:
+    """Open sessions over real TCP connections, each with the peer's end of it."""
+    made: list[tuple[Session, Any, Peer]] = []
+
+    def make(*, received: bytes = b"", started: bool = True, **options: Any) -> tuple[Session, Peer]:
+        ours, theirs = tcp_pair()
+        environ = {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/test"}
+        session = Session(
+            make_transport(ours), Options(**options), environ=environ, received=received
+        )
+        peer = Peer(theirs)
+        made.append((session, ours, peer))
+        if started:
+            session.prepare()
+            session.opened()
+        return session, peer
+
+    yield make
+    for session, ours, peer in made:
+        session.terminate()
+        if session._pinger._thread.ident is not None:
+            session.conclude(syncws.CloseReason())
+        ours.close()
+        peer.close_socket()
+
+
+@pytest.fixture
+def session_and_peer(make_session: MakeSession) -> tuple[Session, Peer]:
+    return make_session()

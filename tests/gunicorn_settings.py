@@ -1,0 +1,14 @@
+"""gunicorn's settings under test: the application may look at its worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import app
+
+threads = 2
+
+
+def post_worker_init(worker: Any) -> None:
+    app.WORKER = worker
+    worker.log.info("worker is ready")

@@ -1,0 +1,200 @@
+"""Flask routes, under real gunicorn and, where no socket is needed, in Flask's test client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import websocket
+from flask import Blueprint, Flask, url_for
+
+import syncws
+from syncws.flask import WebSockets
+
+from .clients import exchange, handshake
+from .pairs import PATIENCE
+from .servers import Server, gunicorn
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with gunicorn() as running:
+        yield running
+
+
+def ask(server: Server, path: str, **options: Any) -> Any:
+    client = websocket.create_connection(server.url(path), timeout=PATIENCE, **options)
+    try:
+        return json.loads(client.recv())
+    finally:
+        client.close()
+
+
+def test_url_parameters_and_context(server: Server) -> None:
+    said = ask(server, "/rooms/caf%C3%A9?user=ann", header=["User-Agent: tests"])
+    assert said["room"] == "café"
+    assert said["user"] == "ann", "before_request has run, and g is there"
+    assert said["agent"] == "tests"
+    assert said["address"][0] == "127.0.0.1"
+
+
+def test_cookie_session(server: Server) -> None:
+    browser = requests.Session()
+    for _ in range(3):
+        browser.get(server.url("/visit", "http"), timeout=PATIENCE)
+    cookie = "; ".join(f"{c.name}={c.value}" for c in browser.cookies)
+    assert ask(server, "/rooms/x", cookie=cookie)["visits"] == 3
+    assert ask(server, "/rooms/x")["visits"] is None
+
+
+def test_abort_acts_before_the_101(server: Server) -> None:
+    head, sock, _ = exchange(server.port, handshake("/echo?forbidden=1"))
+    sock.close()
+    assert head.startswith("HTTP/1.1 401 ")
+
+
+def plain(app: Flask, path: str, **options: Any) -> tuple[int, str]:
+    response = app.test_client().open(path, **options)
+    return response.status_code, response.text
+
+
+def handler(session: syncws.Session, **parameters: Any) -> None: ...
+
+
+def test_plain_request_to_a_websocket_route() -> None:
+    app = Flask("tests")
+    websockets = WebSockets(app, on_non_websocket_request=503)
+    websockets.route("/one")(handler)
+    websockets.route("/two/<int:n>", endpoint="two", on_non_websocket_request=404)(handler)
+    assert plain(app, "/one") == (
+        503,
+        "This address speaks WebSocket only: the request has no 'Upgrade: websocket' header.\n",
+    )
+    assert plain(app, "/two/2")[0] == 404
+    assert plain(app, "/two/x")[0] == 404
+    assert plain(app, "/none")[0] == 404
+
+
+def test_wsgi_application_answers_plain_requests() -> None:
+    def page(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"a page on the same path"]
+
+    app = Flask("tests")
+    WebSockets(app).route("/both", on_non_websocket_request=page)(handler)
+    assert plain(app, "/both") == (200, "a page on the same path")
+
+
+def test_ordinary_route_on_the_same_path_goes_first() -> None:
+    app = Flask("tests")
+    WebSockets(app).route("/both")(handler)
+
+    @app.route("/both", methods=["GET", "POST"], endpoint="page")
+    def page() -> str:
+        return "the page"
+
+    assert plain(app, "/both") == (200, "the page")
+    assert plain(app, "/both", method="POST") == (200, "the page")
+
+
+def test_websocket_request_to_an_ordinary_route() -> None:
+    app = Flask("tests")
+    WebSockets(app)
+    app.get("/page")(lambda: "page")
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert plain(app, "/page", headers=headers)[0] == 400
+
+
+def test_malformed_handshake() -> None:
+    app = Flask("tests")
+    WebSockets(app, on_handshake_failure=404).route("/ws")(handler)
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    environ = {"SERVER_PROTOCOL": "HTTP/1.1"}
+    status, body = plain(app, "/ws", headers=headers, environ_overrides=environ)
+    assert (status, body) == (404, "The request has no Sec-WebSocket-Key header.\n")
+    # Werkzeug takes this one for a plain request; the route knows better.
+    headers = {"Connection": "Upgrade", "Upgrade": "h2c, websocket"}
+    status, body = plain(app, "/ws", headers=headers, environ_overrides=environ)
+    assert (status, body) == (404, "The request has no Sec-WebSocket-Key header.\n")
+
+
+def test_after_request_sees_the_response() -> None:
+    app = Flask("tests")
+    WebSockets(app).route("/ws")(handler)
+    seen = []
+
+    @app.after_request
+    def note(response: Any) -> Any:
+        seen.append(response.status_code)
+        response.headers["X-After"] = "yes"
+        return response
+
+    response = app.test_client().get("/ws")
+    assert (response.status_code, seen) == (501, [501])
+    assert response.headers["X-After"] == "yes"
+
+
+def test_blueprints() -> None:
+    app = Flask("tests")
+    own = Blueprint("own", __name__, url_prefix="/own")
+    WebSockets(own, on_non_websocket_request=502).route("/ws")(handler)
+    app.register_blueprint(own)
+    shared = Blueprint("shared", __name__)
+    websockets = WebSockets(on_non_websocket_request=503)
+    websockets.route("/ws", shared)(handler)
+    outer = Blueprint("outer", __name__, url_prefix="/outer")
+    outer.register_blueprint(shared, url_prefix="/inner")
+    app.register_blueprint(outer)
+    assert plain(app, "/own/ws")[0] == 502
+    assert plain(app, "/outer/inner/ws")[0] == 503
+    with app.test_request_context():
+        assert url_for("own.handler") == "ws://localhost/own/ws"
+
+
+def test_application_factory() -> None:
+    websockets = WebSockets(on_non_websocket_request=503)
+    websockets.route("/ws")(handler)
+    for _ in range(2):
+        app = Flask("tests")
+        websockets.init_app(app)
+        assert plain(app, "/ws")[0] == 503
+
+
+def test_options_are_checked_at_once() -> None:
+    with pytest.raises(ValueError, match="timeout"):
+        WebSockets(timeout=-1)
+    with pytest.raises(TypeError, match="max_size"):
+        WebSockets(max_size=1)
+    websockets = WebSockets(Flask("tests"))
+    with pytest.raises(ValueError, match="ping_interval"):
+        websockets.route("/ws", ping_interval=0)
+    with pytest.raises(TypeError, match="ping_intervall"):
+        websockets.route("/ws", ping_intervall=5)(handler)
+
+    async def coroutine(session: syncws.Session) -> None: ...
+
+    with pytest.raises(TypeError, match="remove 'async'"):
+        websockets.route("/ws")(coroutine)
+
+
+def test_decorated_function_stays_itself() -> None:
+    assert WebSockets(Flask("tests")).route("/ws")(handler) is handler
+
+
+def test_without_a_server_the_error_names_those_that_work() -> None:
+    app = Flask("tests")
+    app.testing = True
+    WebSockets(app).route("/ws")(handler)
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    with pytest.raises(RuntimeError, match="gunicorn with the worker class"):
+        app.test_client().get(
+            "/ws", headers=headers, environ_overrides={"SERVER_PROTOCOL": "HTTP/1.1"}
+        )

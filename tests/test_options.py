@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from syncws import Options
+
+
+def test_defaults_are_safe() -> None:
+    options = Options()
+    assert options.origins is None
+    assert options.max_message_size == 1024 * 1024
+    assert (options.ping_interval, options.timeout, options.close_timeout) == (20, 20, 10)
+    assert (options.on_handshake_failure, options.on_non_websocket_request) == (400, 501)
+
+
+@pytest.mark.parametrize(
+    ("option", "match"),
+    [
+        ({"timeout": 0}, "timeout must be greater than 0"),
+        ({"timeout": None}, "timeout is a number"),
+        ({"timeout": float("nan")}, "greater than 0"),
+        ({"close_timeout": -1}, "close_timeout"),
+        ({"ping_interval": 0}, "ping_interval"),
+        ({"ping_interval": True}, "ping_interval is a number"),
+        ({"max_message_size": 0}, "max_message_size"),
+        ({"max_frame_size": -5}, "max_frame_size"),
+        ({"subprotocols": "chat"}, r"use \['chat'\]"),
+        ({"origins": "https://example.com"}, "origins is a list"),
+        ({"origins": ["example.com"]}, "is not an origin"),
+        ({"origins": ["https://example.com/path"]}, "is not an origin"),
+        ({"headers": [("X", "a\r\nSet-Cookie: b")]}, "HTTP forbids"),
+        ({"headers": [("X Y", "a")]}, "not the name"),
+        ({"headers": [("Upgrade", "h2c")]}, "belongs to the handshake"),
+        ({"on_handshake_failure": 200}, "from 400 to 599"),
+        ({"on_non_websocket_request": "page"}, "from 400 to 599"),
+    ],
+)
+def test_what_can_not_be_is_refused_at_once(option: dict[str, Any], match: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=match):
+        Options(**option)
+
+
+def test_unknown_option() -> None:
+    with pytest.raises(TypeError, match="max_size"):
+        Options(max_size=5)  # type: ignore[call-arg]  # that is the test

@@ -1,0 +1,102 @@
+"""The public names, and the way the modules may depend on each other."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import syncws
+
+PACKAGE = Path(syncws.__file__).parent
+
+
+def test_public_names() -> None:
+    assert sorted(syncws.__all__) == [
+        "CloseCode",
+        "CloseReason",
+        "ConcurrencyError",
+        "ConnectionClosed",
+        "ConnectionClosedError",
+        "ConnectionClosedOK",
+        "Options",
+        "SendTimeoutError",
+        "Session",
+        "SyncwsError",
+        "WebSocketUpgrade",
+        "websocket",
+    ]
+    for name in syncws.__all__:
+        assert getattr(syncws, name).__doc__, f"{name} has no docstring"
+
+
+def test_public_methods_are_documented() -> None:
+    for name, member in vars(syncws.Session).items():
+        if not name.startswith("_") and (callable(member) or isinstance(member, property)):
+            assert member.__doc__, f"Session.{name} has no docstring"
+
+
+def test_import_needs_neither_gunicorn_nor_flask() -> None:
+    code = (
+        "import sys; sys.modules['gunicorn'] = sys.modules['flask'] = None; "
+        "sys.modules['werkzeug'] = None; import syncws"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+def _imports(module: str) -> set[str]:
+    """What a module imports when it is run; not what only its types need."""
+    found = set()
+    for node in ast.parse((PACKAGE / f"{module}.py").read_text()).body:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    return found
+
+
+@pytest.mark.parametrize("module", ["protocol", "handshake", "close", "errors"])
+def test_pure_modules_have_no_io_threads_or_clock(module: str) -> None:
+    assert not _imports(module) & {"socket", "select", "ssl", "threading", "time"}
+
+
+@pytest.mark.parametrize("module", [path.stem for path in PACKAGE.glob("*.py")])
+def test_only_the_transport_does_io(module: str) -> None:
+    allowed = {"transport": {"socket", "select", "ssl"}, "connectors": {"socket", "ssl"}}
+    assert _imports(module) & {"socket", "select", "ssl"} <= allowed.get(module, set())
+
+
+def test_dependencies_point_one_way() -> None:
+    """A module comes after all that it imports."""
+    order = [
+        "close",
+        "errors",
+        "handshake",
+        "options",
+        "protocol",
+        "transport",
+        "wakeup",
+        "pings",
+        "ending",
+        "writer",
+        "reader",
+        "pinger",
+        "session",
+        "connectors",
+        "upgrade",
+        "worker",
+        "flask",
+        "__init__",
+    ]
+    assert sorted(order) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+    for module in order:
+        inside = {name[1:] for name in _imports(module) if name.startswith(".")}
+        allowed = set(order[: order.index(module)])
+        assert inside <= allowed, f"{module} imports {inside - allowed}"

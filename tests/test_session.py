@@ -1,0 +1,768 @@
+"""Sessions over real TCP connections, with a peer that does as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import syncws
+from syncws import CloseReason, Session, pinger, reader
+
+from . import faults
+from .conftest import MakeSession
+from .pairs import PATIENCE, Peer, frame
+
+Both = tuple[Session, Peer]
+
+#: More than the operating system takes for a peer that does not read.
+BIG = b"x" * 16_000_000
+
+
+@pytest.fixture
+def quick_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ping thread takes the handler's place at once, not within a second."""
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 0.01)
+
+
+class Background:
+    """A call that blocks, in a thread; what it gave or raised."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._future = self._pool.submit(function, *args, **kwargs)
+
+    def result(self, timeout: float = PATIENCE) -> Any:
+        try:
+            return self._future.result(timeout)
+        finally:
+            self._pool.shutdown(wait=False)
+
+    def error(self, timeout: float = PATIENCE) -> BaseException | None:
+        try:
+            return self._future.exception(timeout)
+        finally:
+            self._pool.shutdown(wait=False)
+
+
+def closed(call: Background) -> CloseReason:
+    error = call.error()
+    assert isinstance(error, syncws.ConnectionClosed), error
+    return error.reason
+
+
+# Messages
+
+
+@pytest.mark.parametrize("message", ["", "héllo", b"", b"\x00\xff", "x" * 70_000, b"y" * 300_000])
+def test_messages_both_ways(session_and_peer: Both, message: str | bytes) -> None:
+    session, peer = session_and_peer
+    peer.send(message)
+    assert session.receive(PATIENCE) == message
+    sender = Background(session.send, message)
+    assert peer.receive() == message
+    sender.result()
+
+
+@pytest.mark.parametrize("data", [bytearray(b"abc"), memoryview(b"abc")])
+def test_bytes_like_objects_are_sent_as_binary(session_and_peer: Both, data: Any) -> None:
+    session, peer = session_and_peer
+    session.send(data)
+    assert peer.receive() == b"abc"
+
+
+@pytest.mark.parametrize("data", [None, 5, ["a"], {"a": 1}])
+def test_anything_else_is_refused_with_advice(session_and_peer: Both, data: Any) -> None:
+    session, peer = session_and_peer
+    with pytest.raises(TypeError, match="send_json"):
+        session.send(data)
+    session.send("fine")
+    assert peer.receive() == "fine"
+
+
+def test_text_that_is_no_unicode(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    with pytest.raises(UnicodeEncodeError):
+        session.send("\ud800")
+    session.send("fine")
+    assert peer.receive() == "fine"
+
+
+def test_json(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    session.send_json({"name": "Zoë", "n": [1, 2.5, None]})
+    text = peer.receive()
+    assert text == '{"name":"Zoë","n":[1,2.5,null]}'
+    peer.send(text)
+    assert session.receive_json(PATIENCE) == json.loads(text)
+    peer.send("no json")
+    with pytest.raises(json.JSONDecodeError):
+        session.receive_json(PATIENCE)
+
+
+def test_receive_byte_by_byte(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive, PATIENCE)
+    faults.byte_by_byte(peer.socket, frame(1, b"slowly") + frame(1, b"and more"))
+    assert received.result() == "slowly"
+    assert session.receive(PATIENCE) == "and more"
+
+
+def test_receive_timeout_can_be_repeated_without_loss(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    whole = frame(1, b"in two parts")
+    for timeout in (0, 0.01):
+        with pytest.raises(TimeoutError):
+            session.receive(timeout)
+    peer.send_bytes(whole[:5])
+    with pytest.raises(TimeoutError, match=r"no message within 0\.05 s"):
+        session.receive(0.05)
+    peer.send_bytes(whole[5:])
+    assert session.receive(PATIENCE) == "in two parts"
+
+
+def test_receive_without_waiting(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    peer.send_bytes(frame(1, b"a") + frame(1, b"b"))
+    assert session.receive(PATIENCE) == "a"
+    assert session.receive(0) == "b", "both came together"
+    with pytest.raises(TimeoutError):
+        session.receive(0)
+
+
+def test_what_came_with_the_handshake_is_received(make_session: MakeSession) -> None:
+    session, peer = make_session(received=frame(1, b"early") + frame(1, b"cut")[:-1])
+    assert session.receive(PATIENCE) == "early"
+    peer.send_bytes(frame(1, b"cut")[-1:])
+    assert session.receive(PATIENCE) == "cut"
+
+
+def test_iteration_ends_quietly_on_a_normal_end(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(list, session)
+    peer.send("a")
+    peer.send(b"b")
+    peer.send_close(1001)
+    assert received.result() == ["a", b"b"]
+
+
+def test_iteration_raises_on_any_other_end(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(list, session)
+    peer.send_close(4000, "no")
+    error = received.error()
+    assert isinstance(error, syncws.ConnectionClosedError)
+    assert error.reason == CloseReason(4000, "no", "peer")
+    assert error.session is session
+
+
+def test_second_receive_is_refused(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    first = Background(session.receive)
+    while not session._reader.receiving.locked():
+        pass
+    with pytest.raises(syncws.ConcurrencyError, match="another thread is in receive"):
+        session.receive(0)
+    peer.send("for the first")
+    assert first.result() == "for the first"
+
+
+def test_sixteen_threads_send_at_once(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    sizes = [10, 200, 70_000]
+
+    def send(sender: int) -> None:
+        for number in range(30):
+            session.send(f"{sender}:{number}:" + chr(65 + sender) * sizes[number % 3])
+
+    senders = [Background(send, sender) for sender in range(16)]
+    numbers = dict.fromkeys(range(16), 0)
+    for _ in range(16 * 30):
+        sender, number, text = str(peer.receive()).split(":")
+        assert int(number) == numbers[int(sender)], "each sender's messages in order"
+        assert text == chr(65 + int(sender)) * sizes[int(number) % 3]
+        numbers[int(sender)] += 1
+    for background in senders:
+        background.result()
+
+
+# Control frames
+
+
+def test_ping_is_answered_in_receive(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive)
+    peer.ping(b"are you there")
+    assert peer.expect_pong() == b"are you there"
+    peer.send("done")
+    assert received.result() == "done"
+
+
+def test_ping_is_answered_while_the_handler_is_elsewhere(session_and_peer: Both) -> None:
+    """Within a second, although nobody ever calls receive()."""
+    _, peer = session_and_peer
+    peer.ping(b"anybody")
+    assert peer.expect_pong(timeout=1.0) == b"anybody"
+
+
+def test_ping_is_answered_while_the_handler_is_busy_between_messages(
+    session_and_peer: Both,
+) -> None:
+    session, peer = session_and_peer
+    peer.send("work")
+    assert session.receive(PATIENCE) == "work"
+    peer.ping(b"still there")
+    assert peer.expect_pong(timeout=1.0) == b"still there"
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_messages_read_ahead_keep_their_order(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    peer.send("one")
+    peer.send(b"two")
+    peer.ping(b"x")
+    assert peer.expect_pong() == b"x"
+    peer.send("three")
+    assert [session.receive(PATIENCE) for _ in range(3)] == ["one", b"two", "three"]
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_reading_ahead_is_bounded(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    count = reader.MAX_QUEUED_MESSAGES + 50
+    for number in range(count):
+        peer.send(str(number))
+    while not session._reader.held_back:
+        pass
+    assert len(session._reader._queue) == reader.MAX_QUEUED_MESSAGES
+    assert [session.receive(PATIENCE) for _ in range(count)] == [str(n) for n in range(count)]
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    message = b"x" * (reader.MAX_QUEUED_BYTES // 4)
+    sender = Background(lambda: [peer.send(message) for _ in range(64)])
+    while not session._reader.held_back:
+        pass
+    assert len(session._reader._queue) == 4
+    assert all(session.receive(PATIENCE) == message for _ in range(64))
+    sender.result()
+    assert session._reader._queued_bytes == 0
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_a_pong_finds_room_in_a_full_socket_later(make_session: MakeSession) -> None:
+    """Answering a ping never waits, and the answer is not forgotten."""
+    session, peer = make_session()
+    sender = Background(session.send, BIG)
+    while not session._writer.write_lock.locked():
+        pass
+    peer.ping(b"first")
+    peer.ping(b"latest")
+    peer.send("and a message")
+    assert session.receive(PATIENCE) == "and a message", "reading went on"
+    assert peer.receive() == BIG
+    assert peer.expect_pong() == b"latest", "one slot is enough"
+    sender.result()
+
+
+def test_two_peers_with_full_buffers_do_not_wait_for_each_other(
+    make_session: MakeSession,
+) -> None:
+    session, peer = make_session()
+    sender = Background(session.send, BIG)
+    # The peer writes as much before it reads anything; the session's handler
+    # is in send(), so the ping thread has to read.
+    session.timeout = PATIENCE
+    messages = [b"y" * 60_000] * 4
+    for message in messages:
+        peer.send(message)
+    assert peer.receive() == BIG
+    sender.result()
+    assert [session.receive(PATIENCE) for _ in messages] == messages
+
+
+def test_ping_gives_the_round_trip_time(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive)
+    answer = session.ping()
+    payload = peer.expect_ping()
+    assert len(payload) == 8
+    assert not answer.done()
+    peer.pong(b"something else")
+    peer.pong(payload)
+    assert 0 < answer.result(PATIENCE) < PATIENCE
+    peer.send("")
+    received.result()
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_a_pong_answers_earlier_pings_too(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    answers = [session.ping() for _ in range(3)]
+    payloads = [peer.expect_ping() for _ in range(3)]
+    assert len(set(payloads)) == 3
+    peer.pong(payloads[1])
+    for answer in answers[:2]:
+        assert answer.result(PATIENCE) > 0
+    assert not answers[2].done()
+
+
+def test_ping_fails_when_the_session_ends(session_and_peer: Both) -> None:
+    session, _ = session_and_peer
+    answer = session.ping()
+    session.terminate()
+    assert isinstance(answer.exception(PATIENCE), syncws.ConnectionClosedError)
+    with pytest.raises(syncws.ConnectionClosed):
+        session.ping()
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_callbacks_may_use_the_session(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    done = threading.Event()
+
+    def on_pong(_: Any) -> None:
+        session.send("from the callback")
+        session.close()
+        done.set()
+
+    session.ping().add_done_callback(on_pong)
+    peer.pong(peer.expect_ping())
+    assert peer.receive() == "from the callback"
+    peer.answer_close()
+    assert done.wait(PATIENCE)
+    assert session.wait_closed(PATIENCE) == CloseReason(1000, "", "local")
+
+
+# Keepalive
+
+
+def test_pings_are_sent_and_answered(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=0.02, timeout=5)
+    received = Background(session.receive)
+    payloads = set()
+    for _ in range(5):
+        payload = peer.expect_ping()
+        payloads.add(payload)
+        peer.pong(payload)
+    assert len(payloads) == 5, "each ping has a payload of its own"
+    assert session.close_reason.done() is False
+    peer.send("fine")
+    assert received.result() == "fine"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_peer_that_stops_answering_pings_is_dropped(make_session: MakeSession, busy: bool) -> None:
+    session, peer = make_session(ping_interval=0.05, timeout=0.2)
+    received = None if busy else Background(session.receive)
+    peer.expect_ping()
+    reason = session.wait_closed(PATIENCE)
+    assert reason == CloseReason(1011, "no pong within 0.2 s", "ping_timeout")
+    if received is not None:
+        assert closed(received) == reason
+    with pytest.raises(syncws.ConnectionClosedError):
+        session.send("x")
+
+
+def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=0.02, timeout=0.3)
+    received = Background(lambda: [session.receive() for _ in range(12)])
+    for _ in range(12):
+        # Never a pong, but a message for every few pings.
+        for _ in range(5):
+            peer.expect_ping()
+        peer.send("alive")
+    assert len(received.result()) == 12
+
+
+def test_a_peer_held_back_is_not_given_up(
+    make_session: MakeSession, quick_stand_in: None
+) -> None:
+    """Its pong lies behind messages that the handler has not taken yet."""
+    session, peer = make_session(ping_interval=0.02, timeout=0.05)
+    for _ in range(reader.MAX_QUEUED_MESSAGES):
+        peer.send("")
+    while not session._reader.held_back:
+        pass
+    for _ in range(10):  # many times the timeout
+        peer.expect_ping()
+    assert not session.close_reason.done()
+    peer.pong(b"")
+    for _ in range(reader.MAX_QUEUED_MESSAGES):
+        assert session.receive(PATIENCE) == ""
+
+
+def test_without_pings_nobody_is_dropped(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=None, timeout=0.05)
+    received = Background(session.receive)
+    with pytest.raises(TimeoutError):
+        peer.next_event(timeout=0.3)
+    peer.send("after a while")
+    assert received.result() == "after a while"
+
+
+@pytest.mark.parametrize("standing_in", [False, True])
+def test_ping_interval_can_be_changed_at_any_time(
+    make_session: MakeSession, standing_in: bool, quick_stand_in: None
+) -> None:
+    session, peer = make_session(ping_interval=None)
+    received = None if standing_in else Background(session.receive)
+    if standing_in:
+        peer.ping()
+        peer.expect_pong()
+    session.ping_interval = 0.01
+    for _ in range(3):
+        peer.pong(peer.expect_ping())
+    session.ping_interval = None
+    assert session.ping_interval is None
+    peer.send("done")
+    assert (received.result() if received else session.receive(PATIENCE)) == "done"
+    with pytest.raises(ValueError, match="greater than 0"):
+        session.ping_interval = 0
+
+
+def test_timeout_can_be_changed_at_any_time(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=0.01, timeout=PATIENCE)
+    peer.expect_ping()
+    session.timeout = 0.05
+    assert session.timeout == 0.05
+    assert session.wait_closed(PATIENCE).cause == "ping_timeout"
+    with pytest.raises(ValueError, match="greater than 0"):
+        session.timeout = 0
+
+
+# A peer that does not read
+
+
+def test_peer_that_stops_reading_is_dropped(make_session: MakeSession) -> None:
+    session, peer = make_session(timeout=0.1)
+    faults.stall(peer.socket)
+    received = Background(session.receive)
+    with pytest.raises(syncws.SendTimeoutError) as caught:
+        session.send(BIG)
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, syncws.ConnectionClosedError)
+    assert caught.value.reason.cause == "send_timeout"
+    assert closed(received).cause == "send_timeout", "whoever waits wakes up"
+    assert session.wait_closed(PATIENCE).code == 1006
+
+
+def test_send_timeout_of_its_own(make_session: MakeSession) -> None:
+    session, peer = make_session()
+    faults.stall(peer.socket)
+    with pytest.raises(TimeoutError):
+        session.send(BIG, timeout=0.05)
+    assert session.wait_closed(PATIENCE).cause == "send_timeout"
+
+
+def test_a_sender_waits_its_turn_no_longer_than_it_wants(make_session: MakeSession) -> None:
+    session, peer = make_session()
+    first = Background(session.send, BIG)
+    while not session._writer.write_lock.locked():
+        pass
+    with pytest.raises(TimeoutError, match="nothing was sent, try again") as caught:
+        session.send("second", timeout=0.05)
+    assert not isinstance(caught.value, syncws.ConnectionClosed)
+    assert peer.receive() == BIG
+    first.result()
+    session.send("second")
+    assert peer.receive() == "second"
+
+
+# The end, from the peer
+
+
+@pytest.mark.parametrize(
+    ("code", "exception"),
+    [
+        (1000, syncws.ConnectionClosedOK),
+        (1001, syncws.ConnectionClosedOK),
+        (4321, syncws.ConnectionClosedError),
+        (1011, syncws.ConnectionClosedError),
+    ],
+)
+def test_close_from_the_peer(
+    session_and_peer: Both, code: int, exception: type[Exception]
+) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive)
+    peer.send_close(code, "why")
+    assert peer.expect_close() == (code, "why"), "echoed"
+    peer.expect_end()
+    error = received.error()
+    assert type(error) is exception
+    assert session.wait_closed(PATIENCE) == CloseReason(code, "why", "peer")
+
+
+def test_close_without_a_code_from_the_peer(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive)
+    peer.send_bytes(frame(8))
+    assert peer.expect_close()[0] == 1005
+    assert isinstance(received.error(), syncws.ConnectionClosedOK)
+
+
+def test_messages_before_the_close_are_delivered_first(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    peer.send_bytes(frame(1, b"one") + frame(1, b"two") + frame(8, b"\x03\xe8"))
+    assert session.receive(PATIENCE) == "one"
+    assert session.receive(PATIENCE) == "two"
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.receive(PATIENCE)
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.receive(PATIENCE)
+
+
+def test_a_handler_that_only_sends_learns_of_the_close(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    peer.send("unread")
+    peer.send_close(1000, "enough")
+    assert peer.expect_close(timeout=1.0) == (1000, "enough")
+    assert session.wait_closed(PATIENCE) == CloseReason(1000, "enough", "peer")
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.send("too late")
+    assert session.receive() == "unread", "kept for whoever wants it"
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.receive()
+
+
+@pytest.mark.parametrize("fault", [faults.end_of_file, faults.reset])
+def test_peer_that_goes_without_a_word(session_and_peer: Both, fault: Any) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive)
+    peer.send("last words")
+    assert received.result() == "last words"
+    received = Background(session.receive)
+    fault(peer.socket)
+    reason = closed(received)
+    assert (reason.code, reason.cause) == (
+        1006,
+        "eof" if fault is faults.end_of_file else "error",
+    )
+    assert session.wait_closed(PATIENCE) == reason
+
+
+def test_close_code_is_found_when_only_writing_fails(make_session: MakeSession) -> None:
+    """The peer has closed and gone; the handler, which only sends, finds out why."""
+    session, peer = make_session(started=False)  # nobody reads but send() itself
+    peer.send_close(4001, "moved")
+    peer.close_socket()
+    with pytest.raises(syncws.ConnectionClosedError) as caught:
+        for _ in range(1000):
+            session.send("x" * 1000)
+    assert caught.value.reason == CloseReason(4001, "moved", "peer")
+
+
+# The end, from this side
+
+
+def test_close(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    closing = Background(session.close, 4000, "done")
+    assert peer.answer_close() == (4000, "done")
+    closing.result()
+    peer.expect_end()
+    assert session.wait_closed(PATIENCE) == CloseReason(4000, "done", "local")
+    session.close()
+    session.terminate()
+    assert session.close_reason.result(0) == CloseReason(4000, "done", "local")
+
+
+def test_close_wakes_receive(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    received = Background(session.receive)
+    closing = Background(session.close)
+    peer.answer_close()
+    assert closed(received) == CloseReason(1000, "", "local")
+    closing.result()
+
+
+def test_messages_that_cross_the_close_are_kept(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    closing = Background(session.close)
+    peer.expect_close()
+    peer.send_bytes(frame(1, b"crossing"))
+    peer.send_close()
+    closing.result()
+    assert session.receive() == "crossing"
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.receive()
+
+
+def test_closes_that_cross(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    peer.send_close(1000)
+    session.close(1000)
+    assert peer.expect_close()[0] == 1000
+    peer.expect_end()
+
+
+@pytest.mark.parametrize("receiving", [False, True])
+def test_peer_that_never_answers_the_close_is_dropped(
+    make_session: MakeSession, receiving: bool
+) -> None:
+    session, peer = make_session(close_timeout=0.1)
+    received = Background(session.receive) if receiving else None
+    session.close()
+    assert peer.expect_close()[0] == 1000
+    peer.expect_end()
+    assert session.wait_closed(PATIENCE) == CloseReason(1000, "", "local")
+    if received is not None:
+        assert closed(received).cause == "local"
+
+
+def test_close_does_not_hang_on_unread_messages(make_session: MakeSession) -> None:
+    """More of them than the queue takes, and then the peer's Close."""
+    session, peer = make_session()
+    flood = Background(lambda: peer.send_bytes(frame(2, b"x" * 60_000) * 100))
+    closing = Background(session.close)
+    flood.result()
+    peer.answer_close()
+    closing.result()
+    assert session.wait_closed(PATIENCE).cause == "local"
+
+
+def test_close_while_a_send_is_stuck(make_session: MakeSession) -> None:
+    session, peer = make_session(close_timeout=0.1)
+    faults.stall(peer.socket)
+    sender = Background(session.send, BIG)
+    while not session._writer.write_lock.locked():
+        pass
+    session.close()
+    assert closed(sender).cause == "local"
+    assert session.wait_closed(PATIENCE).cause == "local"
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1005, ""), (1006, ""), (200, ""), (1000, "x" * 124)])
+def test_close_refuses_what_can_not_be_sent(
+    session_and_peer: Both, code: int, reason: str
+) -> None:
+    session, peer = session_and_peer
+    with pytest.raises(ValueError, match="close"):
+        session.close(code, reason)
+    session.send("still open")
+    assert peer.receive() == "still open"
+
+
+def test_terminate_wakes_everybody(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    faults.stall(peer.socket)
+    received = Background(session.receive)
+    sender = Background(session.send, BIG)
+    waiting = Background(session.wait_closed)
+    while not session._writer.write_lock.locked():
+        pass
+    session.terminate()
+    assert closed(received) == closed(sender) == waiting.result()
+    assert session.wait_closed() == CloseReason(1006, "terminated", "local")
+
+
+def test_start_closing_needs_nobody_to_see_it_through(make_session: MakeSession) -> None:
+    """As a worker does for all of its sessions, whatever their handlers do."""
+    session, peer = make_session()
+    session.start_closing(CloseReason(1001, "", "shutdown"))
+    assert peer.answer_close(timeout=1.0) == (1001, "")
+    peer.expect_end()
+    assert session.wait_closed(PATIENCE) == CloseReason(1001, "", "shutdown")
+
+
+def test_start_closing_ends_in_time_though_the_peer_is_silent(make_session: MakeSession) -> None:
+    session, peer = make_session(close_timeout=0.1)
+    session.start_closing(CloseReason(1001, "", "shutdown"))
+    assert session.wait_closed(PATIENCE).cause == "shutdown"
+    assert peer.expect_close()[0] == 1001
+
+
+def test_wait_closed_in_vain(session_and_peer: Both) -> None:
+    session, _ = session_and_peer
+    with pytest.raises(TimeoutError, match="not ended within"):
+        session.wait_closed(0.01)
+    assert not session.close_reason.cancel(), "it is not the caller's to cancel"
+
+
+def test_close_reason_callback(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    reasons: list[CloseReason] = []
+    session.close_reason.add_done_callback(lambda future: reasons.append(future.result()))
+    peer.send_close(1000, "bye")
+    session.wait_closed(PATIENCE)
+    session.conclude(CloseReason())
+    assert reasons == [CloseReason(1000, "bye", "peer")]
+
+
+# Faults of the peer's
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "cause"),
+    [
+        (frame(3), 1002, "protocol_error"),
+        (frame(1, b"\xff"), 1007, "protocol_error"),
+        (frame(2, b"x" * 1001), 1009, "too_big"),
+        (b"GET / HTTP/1.1\r\n\r\n", 1002, "protocol_error"),
+    ],
+)
+@pytest.mark.parametrize("receiving", [False, True])
+def test_fault_is_answered_and_ends_the_session(
+    make_session: MakeSession, bad: bytes, code: int, cause: str, receiving: bool
+) -> None:
+    session, peer = make_session(max_message_size=1000)
+    received = Background(session.receive) if receiving else None
+    peer.send_bytes(bad)
+    assert peer.expect_close(timeout=2.0)[0] == code
+    peer.expect_end()
+    if received is not None:
+        reason = closed(received)
+        assert (reason.code, reason.cause) == (code, cause)
+    # The rest of what the peer sends is read and thrown away until it ends.
+    peer.send_bytes(b"more garbage" * 1000)
+    peer.close_socket()
+    assert session.wait_closed(PATIENCE).cause == cause
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_fault_waits_for_the_messages_before_it(session_and_peer: Both) -> None:
+    """What came before the fault is received, and can still be answered."""
+    session, peer = session_and_peer
+    peer.send_bytes(frame(1, b"one") + frame(1, b"two") + frame(3))
+    while session._reader._fault is None:
+        pass
+    for expected in ("one", "two"):
+        assert session.receive(PATIENCE) == expected
+        session.send(expected)
+        assert peer.receive() == expected
+    with pytest.raises(syncws.ConnectionClosedError):
+        session.receive(PATIENCE)
+    assert peer.expect_close()[0] == 1002
+
+
+@pytest.mark.usefixtures("quick_stand_in")
+def test_fault_does_not_wait_for_ever(make_session: MakeSession) -> None:
+    _, peer = make_session(close_timeout=0.1)
+    peer.send_bytes(frame(1, b"never received") + frame(3))
+    assert peer.expect_close()[0] == 1002
+
+
+def test_peer_that_sends_on_after_its_fault_is_dropped(make_session: MakeSession) -> None:
+    session, peer = make_session(close_timeout=0.1)
+    peer.send_bytes(frame(3))
+    assert session.wait_closed(PATIENCE).cause == "protocol_error"
+
+
+# About it
+
+
+def test_about(session_and_peer: Both) -> None:
+    session, _ = session_and_peer
+    assert session.remote_address == ("192.0.2.1", 4711)
+    assert session.subprotocol is None
+    assert session.environ["PATH_INFO"] == "/test"
+    assert repr(session) == "<Session /test with 192.0.2.1:4711: open>"
+    session.terminate()
+    assert "1006" in repr(session)
