@@ -52,7 +52,9 @@ def make_session() -> Iterator[MakeSession]:
     """Open sessions over real TCP connections, each with the peer's end of it."""
     made: list[tuple[Session, Any, Peer]] = []
 
-    def make(*, received: bytes = b"", started: bool = True, **options: Any) -> tuple[Session, Peer]:
+    def make(
+        *, received: bytes = b"", started: bool = True, **options: Any
+    ) -> tuple[Session, Peer]:
         ours, theirs = tcp_pair()
         environ = {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/test"}
         session = Session(

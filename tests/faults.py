@@ -5,6 +5,7 @@ A fault is done to the peer's end of a connection, or to the bytes on their way.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 from collections.abc import Iterator
@@ -35,5 +36,5 @@ def byte_by_byte(sock: socket.socket, data: bytes) -> None:
 def splits(data: bytes, *cuts: int) -> Iterator[bytes]:
     """``data`` cut at the given places, in any order."""
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         yield data[start:end]

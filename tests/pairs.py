@@ -96,7 +96,8 @@ class Peer:
             assert isinstance(event, (TextMessage, BytesMessage)), event
             parts.append(event.data)
             if event.message_finished:
-                return type(parts[0])().join(parts)
+                joined: str | bytes = type(parts[0])().join(parts)
+                return joined
 
     def expect_ping(self, timeout: float = PATIENCE) -> bytes:
         event = self.next_event(timeout)

@@ -32,7 +32,7 @@ STREAM = b"".join(
     [
         frame(TEXT, "héllo".encode()),
         frame(BINARY, bytes(range(200))),
-        frame(TEXT, "frag".encode(), fin=False),
+        frame(TEXT, b"frag", fin=False),
         frame(PING, b"in between"),
         frame(CONTINUATION, "mentéd".encode()),
         frame(BINARY, b"", fin=False),
@@ -181,11 +181,12 @@ def test_a_flood_of_empty_fragments_takes_no_memory() -> None:
 
 def test_state() -> None:
     ours = protocol()
-    assert ours.state is State.OPEN
+    states = [ours.state]
     ours.close(1000, "")
-    assert ours.state is State.CLOSING
+    states.append(ours.state)
     events(ours, frame(CLOSE))
-    assert ours.state is State.CLOSED
+    states.append(ours.state)
+    assert states == [State.OPEN, State.CLOSING, State.CLOSED]
 
     failing = protocol()
     events(failing, b"\xff\xff\xff")

@@ -53,7 +53,7 @@ def test_package_is_typed() -> None:
 
 def _imports(module: str) -> set[str]:
     """What a module imports when it is run; not what only its types need."""
-    found = set()
+    found: set[str] = set()
     for node in ast.parse((PACKAGE / f"{module}.py").read_text()).body:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

@@ -246,7 +246,7 @@ def test_reading_ahead_is_bounded(session_and_peer: Both) -> None:
 def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     message = b"x" * (reader.MAX_QUEUED_BYTES // 4)
-    sender = Background(lambda: [peer.send(message) for _ in range(64)])
+    sender = Background(peer.send_bytes, frame(2, message) * 64)
     while not session._reader.held_back:
         pass
     assert len(session._reader._queue) == 4
@@ -381,9 +381,7 @@ def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
     assert len(received.result()) == 12
 
 
-def test_a_peer_held_back_is_not_given_up(
-    make_session: MakeSession, quick_stand_in: None
-) -> None:
+def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand_in: None) -> None:
     """Its pong lies behind messages that the handler has not taken yet."""
     session, peer = make_session(ping_interval=0.02, timeout=0.05)
     for _ in range(reader.MAX_QUEUED_MESSAGES):
@@ -487,9 +485,7 @@ def test_a_sender_waits_its_turn_no_longer_than_it_wants(make_session: MakeSessi
         (1011, syncws.ConnectionClosedError),
     ],
 )
-def test_close_from_the_peer(
-    session_and_peer: Both, code: int, exception: type[Exception]
-) -> None:
+def test_close_from_the_peer(session_and_peer: Both, code: int, exception: type[Exception]) -> None:
     session, peer = session_and_peer
     received = Background(session.receive)
     peer.send_close(code, "why")
@@ -553,9 +549,13 @@ def test_close_code_is_found_when_only_writing_fails(make_session: MakeSession) 
     session, peer = make_session(started=False)  # nobody reads but send() itself
     peer.send_close(4001, "moved")
     peer.close_socket()
-    with pytest.raises(syncws.ConnectionClosedError) as caught:
-        for _ in range(1000):
+
+    def send_on() -> None:
+        while True:
             session.send("x" * 1000)
+
+    with pytest.raises(syncws.ConnectionClosedError) as caught:
+        send_on()
     assert caught.value.reason == CloseReason(4001, "moved", "peer")
 
 
@@ -640,9 +640,7 @@ def test_close_while_a_send_is_stuck(make_session: MakeSession) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1005, ""), (1006, ""), (200, ""), (1000, "x" * 124)])
-def test_close_refuses_what_can_not_be_sent(
-    session_and_peer: Both, code: int, reason: str
-) -> None:
+def test_close_refuses_what_can_not_be_sent(session_and_peer: Both, code: int, reason: str) -> None:
     session, peer = session_and_peer
     with pytest.raises(ValueError, match="close"):
         session.close(code, reason)

@@ -76,7 +76,7 @@ def test_session_from_start_to_end(call: Call) -> None:
         for message in session:
             session.send(message)
 
-    assert (echo.__name__, echo.__doc__) == ("echo", "Echoes.")
+    assert (vars(echo)["__name__"], echo.__doc__) == ("echo", "Echoes.")
     call.environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = "chat"
     result = call.run(echo)
     call.peer.send("hello")

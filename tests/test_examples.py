@@ -1,0 +1,75 @@
+"""The examples, as the README runs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import websocket
+
+from .pairs import PATIENCE
+from .servers import ROOT, Server, gunicorn
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[Server]:
+    with gunicorn("examples.chat:app") as running:
+        yield running
+
+
+def join(server: Server, name: str) -> Any:
+    client = websocket.create_connection(server.url("/chat"), timeout=PATIENCE)
+    client.send(name)
+    return client
+
+
+def next_said(client: Any) -> Any:
+    return json.loads(client.recv())
+
+
+def test_echo() -> None:
+    with gunicorn("examples.echo:app") as server:
+        assert "/echo" in server.get("/").text
+        client = websocket.create_connection(server.url("/echo"), timeout=PATIENCE)
+        client.send("hello")
+        assert client.recv() == "hello"
+        client.close()
+        assert server.get("/echo").status_code == 501
+
+
+def test_chat(chat: Server) -> None:
+    assert "<!doctype html>" in chat.get("/").text
+    ann = join(chat, "Ann")
+    assert next_said(ann) == {"type": "join", "name": "Ann", "members": ["Ann"]}
+    bob = join(chat, " Bob ")
+    joined = {"type": "join", "name": "Bob", "members": ["Ann", "Bob"]}
+    assert next_said(ann) == next_said(bob) == joined
+    bob.send("héllo <b>")
+    said = {"type": "say", "name": "Bob", "text": "héllo <b>"}
+    assert next_said(ann) == next_said(bob) == said
+    bob.close()
+    assert next_said(ann) == {"type": "leave", "name": "Bob", "members": ["Ann"]}
+    ann.close()
+
+
+def test_chat_limits_what_a_message_may_be(chat: Server) -> None:
+    ann = join(chat, "Ann")
+    next_said(ann)
+    ann.send("x" * 20_000)
+    opcode, data = ann.recv_data()
+    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    assert data[:2] == (1009).to_bytes(2, "big")
+    ann.shutdown()
+
+
+def test_settings_of_the_readme_are_valid() -> None:
+    """gunicorn picks up ``gunicorn.conf.py`` where it is started."""
+    settings: dict[str, Any] = {}
+    exec((ROOT / "gunicorn.conf.py").read_text(), settings)
+    assert settings["worker_class"] == "syncws.worker.WebSocketWorker"
+    from gunicorn.config import Config
+
+    known = Config().settings
+    assert {name for name in settings if not name.startswith("__")} <= set(known)
