@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import requests
+from gunicorn.config import Config
 
 from .pairs import PATIENCE
 
@@ -116,6 +117,12 @@ class Server:
             print(self.output)
 
 
+#: Newer gunicorns have a control socket, at one place for all: no use for many at a time.
+_NO_CONTROL_SOCKET = (
+    ["--no-control-socket"] if "control_socket_disable" in Config().settings else []
+)
+
+
 def gunicorn(
     app: str = "tests.app:app", *arguments: str, worker: str = "syncws.worker.WebSocketWorker"
 ) -> Server:
@@ -128,7 +135,7 @@ def gunicorn(
             f"--worker-class={worker}",
             "--bind=127.0.0.1:0",
             "--access-logfile=-",
-            "--no-control-socket",
+            *_NO_CONTROL_SOCKET,
             *arguments,
             app,
         ],
