@@ -104,7 +104,8 @@ class GthreadConnector(Connector):
             )
 
     def take_received(self) -> bytes:
-        return take_unread(self._unreader)
+        received: bytes = self._unreader.take_buffered()
+        return received
 
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         accept_through_wsgi(answer, start_response)
@@ -113,18 +114,6 @@ class GthreadConnector(Connector):
         # gunicorn takes a connection that ended with a 101 for one kept alive,
         # and would run what the peer sent behind its Close as an HTTP request.
         self._unreader.chunk = lambda size_hint=None: b""
-
-
-def take_unread(unreader: Any) -> bytes:
-    """Take what gunicorn's parser has read beyond the request's head.
-
-    Not its ``read()``, which reads the socket when it has nothing left;
-    ``take_buffered()`` is the same as this, and younger than gunicorn 25.
-    """
-    received = bytes(unreader.buf.getvalue())
-    unreader.buf.seek(0)
-    unreader.buf.truncate()
-    return received
 
 
 class WerkzeugConnector(Connector):

@@ -12,6 +12,7 @@ comes of it, and ends.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
 from .close import CloseCode, CloseReason
-from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi, take_unread
+from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -89,10 +90,13 @@ class WebSocketWorker(ThreadWorker):
         try:
             self.handle(conn)
         finally:
-            # This may wait for the peer to close too: not on the main thread,
-            # where it would hold up every other connection.
-            conn.close(graceful=True)
-            self.method_queue.defer(self._count_closed)
+            try:
+                # This may wait for the peer to close too: not on the main
+                # thread, where it would hold up every other connection.
+                with contextlib.suppress(OSError):  # closed already
+                    conn.close(graceful=True)
+            finally:
+                self.method_queue.defer(self._count_closed)
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -140,9 +144,9 @@ class WebSocketWorker(ThreadWorker):
         self.alive = False
         return False
 
-    def notify(self) -> None:
-        """Called in each round of gunicorn's loops, the one of the graceful stop too."""
-        super().notify()
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """Accept connections or not; a graceful stop begins with not doing so."""
+        super().set_accept_enabled(enabled)
         if not self.alive and not self._draining:
             self._drain()
 
@@ -185,7 +189,8 @@ class _WorkerConnector(Connector):
         self.socket = conn.sock
 
     def take_received(self) -> bytes:
-        return take_unread(self._conn.parser.unreader)
+        received: bytes = self._conn.parser.unreader.take_buffered()
+        return received
 
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         accept_through_wsgi(answer, start_response)
