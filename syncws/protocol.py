@@ -1,7 +1,8 @@
 """RFC 6455 after the handshake: bytes in, events out; messages in, bytes out.
 
-Pure: no I/O, no threads, no clock. wsproto parses and writes the frames; this
-file puts messages together, enforces the limits and keeps the state.
+Pure: no I/O, no threads, no clock. wsproto parses and writes the frames, except
+for the plain ones of ``frames.py``; this file puts messages together, enforces
+the limits and keeps the state.
 
 Two halves that share nothing, so that two threads may work at the same time:
 
@@ -21,8 +22,10 @@ from enum import Enum
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from .close import Cause, CloseCode
+from .frames import PlainFrame, data_header, plain_frame_at
+from .masking import mask
 
-__all__ = ["Event", "Fault", "PeerClose", "Ping", "Pong", "Protocol", "State"]
+__all__ = ["Binary", "Data", "Event", "Fault", "PeerClose", "Ping", "Pong", "Protocol", "State"]
 
 
 class State(Enum):
@@ -62,17 +65,85 @@ class Fault:
     cause: Cause
 
 
+#: What can be sent: text, or binary.
+Binary = bytes | bytearray | memoryview
+Data = str | Binary
+
 #: A text message, a binary message, or what else the peer sent.
 Event = str | bytes | Ping | Pong | PeerClose | Fault
 
 
-class Protocol:
-    """One side of one WebSocket connection."""
+class _FrameBounds:
+    """Cuts what is received into wsproto's frames, so that it is given no byte
+    behind the end of one: the next frame may be a plain one."""
 
-    def __init__(self, *, max_message_size: int, max_frame_size: int | None = None) -> None:
+    def __init__(self) -> None:
+        self._header = b""
+        # Bytes of the payload to come; None while the header is not whole.
+        self._payload: int | None = None
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the next byte begins a frame."""
+        return not self._header
+
+    def take(self, data: bytes, start: int) -> bytes:
+        """The bytes of the present frame from ``start`` on, as far as they have come."""
+        end = start
+        if self._payload is None:
+            wanted = self._header_size()
+            while len(self._header) < wanted and end < len(data):
+                step = min(wanted - len(self._header), len(data) - end)
+                self._header += data[end : end + step]
+                end += step
+                wanted = self._header_size()
+            if len(self._header) < wanted:
+                return data[start:end]
+            self._payload = self._payload_size()
+        step = min(self._payload, len(data) - end)
+        end += step
+        self._payload -= step
+        if not self._payload:
+            self._header, self._payload = b"", None
+        return data[start:end]
+
+    def _header_size(self) -> int:
+        """As far as the header shows it yet (RFC 6455 section 5.2)."""
+        if len(self._header) < 2:
+            return 2
+        size = self._header[1] & 0x7F
+        return 2 + (2 if size == 126 else 8 if size == 127 else 0) + (self._header[1] >> 7) * 4
+
+    def _payload_size(self) -> int:
+        size = self._header[1] & 0x7F
+        if size == 126:
+            return int.from_bytes(self._header[2:4], "big")
+        if size == 127:
+            return int.from_bytes(self._header[2:10], "big")
+        return size
+
+
+class Protocol:
+    """One side of one WebSocket connection.
+
+    ``fast=False`` leaves every frame to wsproto: for the tests that hold the
+    fast path against it.
+    """
+
+    def __init__(
+        self, *, max_message_size: int, max_frame_size: int | None = None, fast: bool = True
+    ) -> None:
         self._frames = FrameProtocol(client=False, extensions=[])
         self._max_message_size = max_message_size
         self._max_frame_size = max_frame_size or max_message_size
+        self._fast = fast
+        # What was received and not parsed yet: _received[_parsed:].
+        self._received = b""
+        self._parsed = 0
+        # A plain frame whose payload is still arriving.
+        self._plain: PlainFrame | None = None
+        # Which bytes are wsproto's, and so where its frame ends.
+        self._other = _FrameBounds()
         #: Bytes so far of the data frame and of the message being received.
         self._frame_size = 0
         self._message_size = 0
@@ -101,24 +172,94 @@ class Protocol:
         """Whether nothing that still arrives means anything."""
         return self.close_received or self.failed
 
+    @property
+    def missing(self) -> int:
+        """Bytes that the message being received is known to lack; 0 for unknown."""
+        return self._plain.missing if self._plain is not None else 0
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; ignored once its Close or a fault has come."""
-        if not self.input_over:
-            self._frames.receive_bytes(data)
+        if self.close_received or self.failed:
+            return
+        if self._parsed < len(self._received):
+            self._received = self._received[self._parsed :] + data
+        else:
+            self._received = data
+        self._parsed = 0
 
     def next_event(self) -> Event | None:
         """The next event in what was received, None when more bytes are needed."""
-        while not self.input_over:
-            try:
-                frame = next(self._frames.received_frames(), None)
-            except ParseFailed as exc:
-                return self._fail(exc.code, str(exc), "protocol_error")
-            if frame is None:
-                return None
-            event = self._take_frame(frame)
+        while self._parsed < len(self._received):
+            before = self._parsed
+            if self._plain is not None:
+                event = self._take_plain(self._plain)
+            elif self._fast and not self._message_open and self._other.at_start:
+                event = self._next_plain()
+            else:
+                event = self._next_other()
             if event is not None:
                 return event
+            if self._parsed == before:
+                break  # a header that has not come whole
         return None
+
+    def _next_plain(self) -> Event | None:
+        """The next frame, if it is a plain one; anything else goes to wsproto."""
+        received, start = self._received, self._parsed
+        found = plain_frame_at(received, start)
+        if found is None:
+            return self._next_other()
+        payload, size = found
+        if payload > len(received):
+            return None
+        if size > self._max_message_size or size > self._max_frame_size:
+            self._message_size = self._frame_size = size
+            return self._check_size()
+        end = payload + size
+        text = received[start] == 0x81
+        key = received[payload - 4 : payload]
+        if end > len(received):
+            self._parsed = payload
+            self._plain = PlainFrame(text=text, size=size, key=key)
+            return self._take_plain(self._plain)
+        self._parsed = end
+        message = mask(received[payload:end], key)
+        if not text:
+            return message
+        try:
+            return message.decode()
+        except UnicodeDecodeError as exc:
+            return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
+
+    def _take_plain(self, frame: PlainFrame) -> Event | None:
+        start = self._parsed
+        self._parsed = min(len(self._received), start + frame.missing)
+        try:
+            message = frame.take(self._received[start : self._parsed])
+        except UnicodeDecodeError as exc:
+            return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
+        if message is not None:
+            self._plain = None
+        return message
+
+    def _next_other(self) -> Event | None:
+        """Give wsproto its next bytes, none behind the end of a frame."""
+        part = self._other.take(self._received, self._parsed)
+        self._parsed += len(part)
+        self._frames.receive_bytes(part)
+        try:
+            for frame in self._frames.received_frames():
+                event = self._take_frame(frame)
+                if event is not None:
+                    return event
+        except ParseFailed as exc:
+            return self._fail(exc.code, str(exc), "protocol_error")
+        return None
+
+    @property
+    def _message_open(self) -> bool:
+        """Whether a message in fragments is being received."""
+        return self._text is not None or self._binary is not None
 
     def _take_frame(self, frame: Frame) -> Event | None:
         """One frame, or the part of one that has arrived; an event when it completes one."""
@@ -129,26 +270,29 @@ class Protocol:
             return Pong(bytes(payload))  # type: ignore[arg-type]  # as above
         if isinstance(payload, tuple):
             self.close_received = True
+            self._received = b""
             return PeerClose(int(payload[0]), payload[1])
 
         size = len(payload.encode()) if isinstance(payload, str) else len(payload)
         self._frame_size += size
         self._message_size += size
-        if self._message_size > self._max_message_size:
-            return self._fail(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"message larger than {self._max_message_size} bytes",
-                "too_big",
-            )
-        if self._frame_size > self._max_frame_size:
-            return self._fail(
-                CloseCode.MESSAGE_TOO_BIG,
-                f"frame larger than {self._max_frame_size} bytes",
-                "too_big",
-            )
+        fault = self._check_size()
+        if fault is not None:
+            return fault
         if frame.frame_finished:
             self._frame_size = 0
         return self._take_payload(payload, frame.message_finished)
+
+    def _check_size(self) -> Fault | None:
+        for what, size, limit in (
+            ("message", self._message_size, self._max_message_size),
+            ("frame", self._frame_size, self._max_frame_size),
+        ):
+            if size > limit:
+                return self._fail(
+                    CloseCode.MESSAGE_TOO_BIG, f"{what} larger than {limit} bytes", "too_big"
+                )
+        return None
 
     def _take_payload(self, payload: str | bytes, finished: bool) -> Event | None:
         if finished:
@@ -177,16 +321,20 @@ class Protocol:
 
     def _fail(self, code: int, reason: str, cause: Cause) -> Fault:
         self.failed = True
-        self._text = self._binary = None
+        self._text = self._binary = self._plain = None
+        self._received = b""
         return Fault(int(code), reason, cause)
 
     # Outbound
 
-    def message(self, data: str | bytes | bytearray | memoryview) -> bytes:
-        """A whole message as one frame: text for ``str``, else binary."""
-        if isinstance(data, memoryview):
+    def message(self, data: Data) -> tuple[bytes, Binary]:
+        """A whole message as one frame, header and payload: text for ``str``, else binary."""
+        if isinstance(data, str):
+            payload = data.encode()
+            return data_header(len(payload), text=True), payload
+        if isinstance(data, memoryview) and (data.itemsize != 1 or not data.c_contiguous):
             data = data.tobytes()
-        return bytes(self._frames.send_data(data))
+        return data_header(len(data), text=False), data
 
     def ping(self, payload: bytes) -> bytes:
         return bytes(self._frames.ping(payload))

@@ -247,7 +247,7 @@ class Reader:
     def _read(self, timeout: float | None) -> None:
         assert self.read_lock.locked()
         try:
-            data = self._transport.receive(timeout)
+            data = self._transport.receive(timeout, self._protocol.missing)
         except TimeoutError:
             raise
         except OSError as exc:
@@ -259,7 +259,7 @@ class Reader:
         """Read what has arrived; False when that was nothing."""
         assert self.read_lock.locked()
         try:
-            data = self._transport.receive_now()
+            data = self._transport.receive_now(self._protocol.missing)
         except OSError as exc:
             self._broken(exc)
             return False

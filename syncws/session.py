@@ -22,7 +22,7 @@ from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
 from .pinger import Pinger
 from .pings import Pings
-from .protocol import Protocol
+from .protocol import Data, Protocol
 from .reader import Reader
 from .wakeup import Wakeup
 from .writer import Writer
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from .transport import Transport
 
 __all__ = ["Session"]
-
-Data = str | bytes | bytearray | memoryview
 
 
 class Session:

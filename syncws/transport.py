@@ -24,13 +24,22 @@ from time import monotonic
 
 __all__ = ["TlsTransport", "Transport", "make_transport"]
 
-#: Bytes asked for in one read. asyncio reads as much at a time, more brings nothing.
+#: Bytes asked for in one read, unless a message is known to lack more.
 READ_SIZE = 64 * 1024
+#: Bytes asked for in one read at most: more than a socket's buffer holds.
+MAX_READ_SIZE = 1024 * 1024
+
+#: Bytes of payload from where on a copy costs more than a call with two parts.
+JOIN_BELOW = 32 * 1024
 
 
 def make_transport(sock: socket.socket) -> Transport:
     """The transport for a connected socket, with or without TLS."""
     return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
+
+
+def _read_size(missing: int) -> int:
+    return max(READ_SIZE, min(missing, MAX_READ_SIZE))
 
 
 class Transport:
@@ -50,47 +59,67 @@ class Transport:
             # A message is written whole, so waiting for more only delays it.
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def receive(self, timeout: float | None) -> bytes:
+    def receive(self, timeout: float | None, missing: int = 0) -> bytes:
         """Wait for bytes for up to ``timeout`` seconds, for ever with None.
 
-        Gives ``b""`` at the end of the stream, after ``shutdown()`` too.
+        ``missing`` is how many are known to come. Gives ``b""`` at the end of
+        the stream, after ``shutdown()`` too.
         """
         if timeout is None:
-            data = self._sock.recv(READ_SIZE)
+            data = self._sock.recv(READ_SIZE if missing < READ_SIZE else _read_size(missing))
             self.received += len(data)
             return data
         deadline = monotonic() + timeout
         while True:
             if not self.wait(read=True, timeout=timeout):
                 raise TimeoutError("nothing was received in time")
-            data_now = self.receive_now()
+            data_now = self.receive_now(missing)
             if data_now is not None:
                 return data_now
             timeout = max(0.0, deadline - monotonic())
 
-    def receive_now(self) -> bytes | None:
+    def receive_now(self, missing: int = 0) -> bytes | None:
         """What has arrived, ``b""`` at the end of the stream, None when nothing has."""
         try:
-            data = self._sock.recv(READ_SIZE, socket.MSG_DONTWAIT)
+            data = self._sock.recv(_read_size(missing), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         self.received += len(data)
         return data
 
-    def send(self, data: bytes, timeout: float) -> None:
-        """Write all of ``data`` within ``timeout`` seconds.
+    def send(self, head: bytes, payload: bytes | bytearray | memoryview, timeout: float) -> None:
+        """Write ``head`` and ``payload``, all of it, within ``timeout`` seconds.
 
         Raises ``TimeoutError`` when that fails: a part may have been written.
         """
-        written = self.send_now(data)
-        if written == len(data):
-            return
+        if len(payload) < JOIN_BELOW:
+            data: bytes | memoryview = head + payload
+            written = self.send_now(data)
+            if written == len(data):
+                return
+        else:
+            written = self._send_both_now(head, payload)
+            if written < len(head):
+                head, written = head[written:] + payload, 0
+                data = memoryview(head)
+            else:
+                data = memoryview(payload)
+                written -= len(head)
         rest = memoryview(data)[written:]
         deadline = monotonic() + timeout
         while rest:
             if not self._wait_to_send(deadline - monotonic()):
                 raise TimeoutError("the peer does not read")
             rest = rest[self.send_now(rest) :]
+
+    def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
+        """As ``send_now()``, of two parts, without a copy of both."""
+        try:
+            written = self._sock.sendmsg((head, payload), (), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        self.sent += written
+        return written
 
     def _wait_to_send(self, timeout: float) -> bool:
         return self.wait(write=True, timeout=timeout)
@@ -166,12 +195,12 @@ class TlsTransport(Transport):
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def receive(self, timeout: float | None) -> bytes:
+    def receive(self, timeout: float | None, missing: int = 0) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout
         while True:
             # Read before waiting: OpenSSL may hold bytes that the kernel no
             # longer has, and poll() knows of the kernel's only.
-            data = self.receive_now()
+            data = self.receive_now(missing)
             if data is not None:
                 return data
             left = None if deadline is None else max(0.0, deadline - monotonic())
@@ -179,11 +208,11 @@ class TlsTransport(Transport):
             if not self.wait(read=not blocked, write=blocked, timeout=left):
                 raise TimeoutError("nothing was received in time")
 
-    def receive_now(self) -> bytes | None:
+    def receive_now(self, missing: int = 0) -> bytes | None:
         with self._tls_lock:
             self._receive_wants_write = False
             try:
-                data = self._sock.recv(READ_SIZE)
+                data = self._sock.recv(_read_size(missing))
             except ssl.SSLWantReadError:
                 return None
             except ssl.SSLWantWriteError:
@@ -195,6 +224,9 @@ class TlsTransport(Transport):
                 raise OSError(str(exc)) from exc
         self.received += len(data)
         return data
+
+    def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
+        return self.send_now(head + payload)  # there is no sendmsg() for TLS
 
     def send_now(self, data: bytes | memoryview) -> int:
         with self._tls_lock:

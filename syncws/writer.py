@@ -24,13 +24,13 @@ from .close import CloseCode, CloseReason
 
 if TYPE_CHECKING:
     from .ending import Ending
-    from .protocol import Protocol
+    from .protocol import Binary, Data, Protocol
     from .transport import Transport
     from .wakeup import Wakeup
 
 __all__ = ["Writer"]
 
-Data = TypeVar("Data")
+Payload = TypeVar("Payload")
 
 
 class Writer:
@@ -65,7 +65,7 @@ class Writer:
         #: been heard: the end is the reader's to find.
         self.broken = False
 
-    def send(self, data: str | bytes | bytearray | memoryview, timeout: float) -> None:
+    def send(self, data: Data, timeout: float) -> None:
         """Write one message within ``timeout`` seconds.
 
         Raises ``ConnectionClosed`` once the session is ending; ``TimeoutError``
@@ -77,9 +77,11 @@ class Writer:
 
     def ping(self, payload: bytes, timeout: float) -> None:
         """Write a ping; raises what ``send()`` does."""
-        self._write_frame(self._protocol.ping, payload, timeout)
+        self._write_frame(lambda payload: (self._protocol.ping(payload), b""), payload, timeout)
 
-    def _write_frame(self, encode: Callable[[Data], bytes], data: Data, timeout: float) -> None:
+    def _write_frame(
+        self, encode: Callable[[Payload], tuple[bytes, Binary]], payload: Payload, timeout: float
+    ) -> None:
         if not self.write_lock.acquire(blocking=False):
             started = monotonic()
             if not self.write_lock.acquire(timeout=max(0.0, timeout)):
@@ -90,7 +92,7 @@ class Writer:
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
-            self._write(encode(data), timeout)
+            self._write(encode(payload), timeout)
         finally:
             self.write_lock.release()
             if self._control_waits():
@@ -181,14 +183,15 @@ class Writer:
                 self._transport.shutdown_write()
         return True
 
-    def _write(self, data: bytes, timeout: float) -> None:
+    def _write(self, parts: tuple[bytes, Binary], timeout: float) -> None:
         """Write all of it in time, or terminate. Requires write_lock."""
         assert self.write_lock.locked()
+        head, payload = parts
         if self._backlog:
-            data = self._backlog + data
+            head = self._backlog + head
             self._backlog = b""
         try:
-            self._transport.send(data, timeout)
+            self._transport.send(head, payload, timeout)
         except TimeoutError:
             # The stream is cut inside a frame: there is no way to go on.
             self._ending.finish(

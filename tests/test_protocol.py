@@ -214,7 +214,7 @@ def test_close_without_a_code() -> None:
 )
 def test_message_is_one_unmasked_frame(data: Any, head: bytes) -> None:
     payload = data.encode() if isinstance(data, str) else bytes(data)
-    assert bytes(protocol().message(data)) == head + payload
+    assert b"".join(protocol().message(data)) == head + payload
 
 
 def test_control_frames() -> None:

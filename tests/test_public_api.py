@@ -62,7 +62,9 @@ def _imports(module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["protocol", "handshake", "close", "errors"])
+@pytest.mark.parametrize(
+    "module", ["protocol", "frames", "masking", "handshake", "close", "errors"]
+)
 def test_pure_modules_have_no_io_threads_or_clock(module: str) -> None:
     assert not _imports(module) & {"socket", "select", "ssl", "threading", "time"}
 
@@ -80,6 +82,8 @@ def test_dependencies_point_one_way() -> None:
         "errors",
         "handshake",
         "options",
+        "masking",
+        "frames",
         "protocol",
         "transport",
         "wakeup",

@@ -55,7 +55,7 @@ def test_reset(pair: Pair) -> None:
     with pytest.raises(ConnectionResetError):
         transport.receive(PATIENCE)
     with pytest.raises(BrokenPipeError):
-        transport.send(b"x", PATIENCE)
+        transport.send(b"", b"x", PATIENCE)
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE])
@@ -72,9 +72,10 @@ def test_shutdown_wakes_the_reader(pair: Pair, timeout: float | None) -> None:
 def test_send_more_than_fits(pair: Pair) -> None:
     transport, peer = pair
     data = bytes(range(256)) * 40_000
-    sender = threading.Thread(target=transport.send, args=(data, PATIENCE))
+    sender = threading.Thread(target=transport.send, args=(b"head", data, PATIENCE))
     sender.start()
     received = bytearray()
+    data = b"head" + data
     while len(received) < len(data):
         received += peer.recv(1 << 20)
     sender.join(PATIENCE)
@@ -86,7 +87,7 @@ def test_send_to_a_peer_that_does_not_read(pair: Pair) -> None:
     transport, peer = pair
     faults.stall(peer)
     with pytest.raises(TimeoutError):
-        transport.send(b"x" * 20_000_000, 0.05)
+        transport.send(b"", b"x" * 20_000_000, 0.05)
     assert 0 < transport.sent < 20_000_000
 
 
@@ -99,7 +100,7 @@ def test_shutdown_wakes_the_sender(pair: Pair) -> None:
     def send() -> None:
         started.set()
         try:
-            transport.send(b"x" * 20_000_000, PATIENCE)
+            transport.send(b"", b"x" * 20_000_000, PATIENCE)
         except OSError as exc:
             failures.append(exc)
 

@@ -1,0 +1,131 @@
+"""The fast path, held against wsproto alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncws.frames import PlainFrame, data_header, plain_frame_at
+from syncws.protocol import Event, Fault, Protocol
+
+from .faults import splits
+from .pairs import frame
+
+LIMIT = 100_000
+
+opcodes = st.sampled_from([1, 2, 1, 2, 0, 8, 9, 10, 3, 15])
+payloads = st.one_of(
+    st.binary(max_size=20),
+    st.text(max_size=200).map(str.encode),
+    st.integers(0, 70_000).map(lambda size: b"\xc3\xa9" * (size // 2)),
+    st.just(b"\x03\xe8bye"),
+)
+frames = st.builds(
+    frame,
+    opcodes,
+    payloads,
+    fin=st.booleans() | st.just(True),
+    rsv=st.sampled_from([0, 0, 0, 0, 4, 1]),
+)
+#: Valid frames above all; frames with anything wrong; garbage.
+streams = st.lists(frames | st.binary(max_size=10), max_size=8).map(b"".join)
+plain_streams = st.lists(
+    st.builds(frame, st.sampled_from([1, 2]), payloads), min_size=1, max_size=8
+).map(b"".join)
+
+
+def said(parts: list[bytes], *, fast: bool) -> list[Event | tuple[int, str]]:
+    """All events; of a fault what the peer gets to see, not our words for it."""
+    protocol = Protocol(max_message_size=LIMIT, fast=fast)
+    events: list[Event | tuple[int, str]] = []
+    for part in parts:
+        protocol.receive_data(part)
+        while (event := protocol.next_event()) is not None:
+            events.append((event.code, event.cause) if isinstance(event, Fault) else event)
+    return events
+
+
+@settings(max_examples=400, deadline=None)
+@given(streams | plain_streams, st.lists(st.integers(0, 1_000_000), max_size=6))
+def test_same_events_in_the_same_order(stream: bytes, cuts: list[int]) -> None:
+    parts = list(splits(stream, *cuts))
+    assert said(parts, fast=True) == said(parts, fast=False)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(frames, max_size=4).map(lambda parts: b"".join(parts)[:500]))
+def test_same_events_byte_by_byte(stream: bytes) -> None:
+    """Each event with the same byte: neither is later than the other."""
+    fast = Protocol(max_message_size=LIMIT)
+    slow = Protocol(max_message_size=LIMIT, fast=False)
+    for value in stream:
+        events = []
+        for protocol in (fast, slow):
+            protocol.receive_data(bytes([value]))
+            event = protocol.next_event()
+            events.append((event.code, event.cause) if isinstance(event, Fault) else event)
+        assert events[0] == events[1]
+
+
+@given(st.integers(0, 1 << 62), st.booleans())
+def test_header_is_read_as_it_is_written(size: int, text: bool) -> None:
+    header = data_header(size, text=text)
+    masked = bytes([header[0], header[1] | 0x80]) + header[2:] + b"key!"
+    assert plain_frame_at(b"skip" + masked, 4) == (4 + len(masked), size)
+    for end in range(1, len(masked)):
+        found = plain_frame_at(masked[:end], 0)
+        assert found is not None
+        assert found[0] > end, "more has to come"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x01\x85",  # a fragment
+        b"\x80\x85",
+        b"\x88\x80",
+        b"\x89\x80",
+        b"\xc1\x85",  # compressed
+        b"\x81\x05",  # not masked
+        b"\x81\x7e\x01\x00",
+        b"\x82\xfe\x00\x7d" + b"key!",  # not the shortest way
+        b"\x82\xff" + (65535).to_bytes(8, "big") + b"key!",
+        b"\x82\xff" + (1 << 63).to_bytes(8, "big") + b"key!",
+    ],
+)
+def test_everything_else_is_no_plain_frame(head: bytes) -> None:
+    assert plain_frame_at(head, 0) is None
+
+
+@given(st.text(max_size=300), st.lists(st.integers(0, 1000), max_size=5))
+def test_plain_frame_in_parts(text: str, cuts: list[int]) -> None:
+    whole = frame(1, text.encode())
+    found = plain_frame_at(whole, 0)
+    assert found is not None
+    start, size = found
+    receiving = PlainFrame(text=True, size=size, key=whole[start - 4 : start])
+    *parts, last = splits(whole[start:], *cuts)
+    early = [message for part in parts if (message := receiving.take(part)) is not None]
+    message = receiving.take(last) if receiving.missing or not early else early[0]
+    assert message == text
+    assert receiving.missing == 0
+
+
+def test_declared_size_is_refused_before_the_payload_comes() -> None:
+    protocol = Protocol(max_message_size=LIMIT)
+    protocol.receive_data(frame(2, b"x" * (LIMIT + 1))[:14])
+    event = protocol.next_event()
+    assert isinstance(event, Fault)
+    assert (event.code, event.cause) == (1009, "too_big")
+
+
+def test_missing_bytes_are_known() -> None:
+    protocol = Protocol(max_message_size=LIMIT)
+    whole = frame(2, b"x" * 50_000)
+    protocol.receive_data(whole[:20_000])
+    assert protocol.next_event() is None
+    assert protocol.missing == len(whole) - 20_000
+    protocol.receive_data(whole[20_000:])
+    assert protocol.next_event() == b"x" * 50_000
+    assert protocol.missing == 0
