@@ -21,6 +21,7 @@ routes; see there.
 """
 
 from .close import CloseCode, CloseReason
+from .deflate import Deflate
 from .errors import (
     ConcurrencyError,
     ConnectionClosed,
@@ -40,6 +41,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "Deflate",
     "Options",
     "SendTimeoutError",
     "Session",

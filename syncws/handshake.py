@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from wsproto.utilities import generate_accept_token
 
+from .deflate import Deflate, DeflateExtension, negotiate_deflate
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -54,6 +56,8 @@ class Accept:
 
     headers: list[tuple[str, str]]
     subprotocol: str | None
+    #: The compression agreed on.
+    deflate: DeflateExtension | None = None
 
     status = "101 Switching Protocols"
 
@@ -132,12 +136,19 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
     ]
     if subprotocol is not None:
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
+    deflate = None
+    if isinstance(options.compression, Deflate):
+        offers = environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "").split(",")
+        agreed = negotiate_deflate(offers, options.compression, options.max_message_size)
+        if agreed is not None:
+            deflate, extension = agreed
+            headers.append(("Sec-WebSocket-Extensions", extension))
     extra = options.headers
     if callable(extra):
         extra = extra(environ)
         check_headers(extra)
     headers.extend(extra)
-    return Accept(headers, subprotocol)
+    return Accept(headers, subprotocol, deflate)
 
 
 def check_headers(headers: Sequence[tuple[str, str]]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from .deflate import Deflate
 from .handshake import check_headers, parse_origin
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Options:
     #: Bytes of the largest frame accepted; None: as max_message_size.
     max_frame_size: int | None = None
 
+    #: None: messages are not compressed, which costs time and memory in each
+    #: session. "deflate", or a Deflate with its options: they are, if the peer
+    #: can (RFC 7692).
+    compression: Deflate | Literal["deflate"] | None = None
+
     def __post_init__(self) -> None:
         _positive("timeout", self.timeout)
         _positive("close_timeout", self.close_timeout)
@@ -72,6 +78,12 @@ class Options:
         if isinstance(self.subprotocols, str):
             raise TypeError(
                 f"subprotocols is a list of names, not one string: use [{self.subprotocols!r}]"
+            )
+        if self.compression == "deflate":
+            object.__setattr__(self, "compression", Deflate())
+        elif not isinstance(self.compression, Deflate | None):
+            raise TypeError(
+                f'compression is None, "deflate" or a Deflate, not {self.compression!r}'
             )
         _check_origins(self.origins)
         if not callable(self.headers):

@@ -22,6 +22,7 @@ from enum import Enum
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from .close import Cause, CloseCode
+from .deflate import DeflateExtension
 from .frames import PlainFrame, data_header, plain_frame_at
 from .masking import mask
 
@@ -131,9 +132,15 @@ class Protocol:
     """
 
     def __init__(
-        self, *, max_message_size: int, max_frame_size: int | None = None, fast: bool = True
+        self,
+        *,
+        max_message_size: int,
+        max_frame_size: int | None = None,
+        deflate: DeflateExtension | None = None,
+        fast: bool = True,
     ) -> None:
-        self._frames = FrameProtocol(client=False, extensions=[])
+        self._deflate = deflate
+        self._frames = FrameProtocol(client=False, extensions=[deflate] if deflate else [])
         self._max_message_size = max_message_size
         self._max_frame_size = max_frame_size or max_message_size
         self._fast = fast
@@ -253,6 +260,8 @@ class Protocol:
                 if event is not None:
                     return event
         except ParseFailed as exc:
+            if int(exc.code) == CloseCode.MESSAGE_TOO_BIG:  # the extension's word
+                return self._too_big("message", self._max_message_size)
             return self._fail(exc.code, str(exc), "protocol_error")
         return None
 
@@ -289,10 +298,11 @@ class Protocol:
             ("frame", self._frame_size, self._max_frame_size),
         ):
             if size > limit:
-                return self._fail(
-                    CloseCode.MESSAGE_TOO_BIG, f"{what} larger than {limit} bytes", "too_big"
-                )
+                return self._too_big(what, limit)
         return None
+
+    def _too_big(self, what: str, limit: int) -> Fault:
+        return self._fail(CloseCode.MESSAGE_TOO_BIG, f"{what} larger than {limit} bytes", "too_big")
 
     def _take_payload(self, payload: str | bytes, finished: bool) -> Event | None:
         if finished:
@@ -329,6 +339,10 @@ class Protocol:
 
     def message(self, data: Data) -> tuple[bytes, Binary]:
         """A whole message as one frame, header and payload: text for ``str``, else binary."""
+        if self._deflate is not None and len(data) >= self._deflate.min_size:
+            if isinstance(data, memoryview):
+                data = data.tobytes()
+            return bytes(self._frames.send_data(data)), b""
         if isinstance(data, str):
             payload = data.encode()
             return data_header(len(payload), text=True), payload

@@ -30,6 +30,7 @@ from .writer import Writer
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from .deflate import DeflateExtension
     from .options import Options
     from .transport import Transport
 
@@ -53,6 +54,7 @@ class Session:
         *,
         environ: WSGIEnvironment,
         subprotocol: str | None = None,
+        deflate: DeflateExtension | None = None,
         received: bytes = b"",
     ) -> None:
         self.environ = environ
@@ -61,7 +63,9 @@ class Session:
         self._transport = transport
         wakeup = Wakeup()
         protocol = Protocol(
-            max_message_size=options.max_message_size, max_frame_size=options.max_frame_size
+            max_message_size=options.max_message_size,
+            max_frame_size=options.max_frame_size,
+            deflate=deflate,
         )
         # What came right behind the handshake.
         protocol.receive_data(received)

@@ -117,6 +117,7 @@ def open_session(
         options,
         environ=environ,
         subprotocol=answer.subprotocol,
+        deflate=answer.deflate,
         received=connector.take_received(),
     )
     try:

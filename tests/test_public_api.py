@@ -22,6 +22,7 @@ def test_public_names() -> None:
         "ConnectionClosed",
         "ConnectionClosedError",
         "ConnectionClosedOK",
+        "Deflate",
         "Options",
         "SendTimeoutError",
         "Session",
@@ -63,7 +64,7 @@ def _imports(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["protocol", "frames", "masking", "handshake", "close", "errors"]
+    "module", ["protocol", "frames", "masking", "deflate", "handshake", "close", "errors"]
 )
 def test_pure_modules_have_no_io_threads_or_clock(module: str) -> None:
     assert not _imports(module) & {"socket", "select", "ssl", "threading", "time"}
@@ -80,6 +81,7 @@ def test_dependencies_point_one_way() -> None:
     order = [
         "close",
         "errors",
+        "deflate",
         "handshake",
         "options",
         "masking",

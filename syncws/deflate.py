@@ -1,0 +1,192 @@
+"""Compression: permessage-deflate (RFC 7692), through wsproto's extension.
+
+What wsproto leaves open is added here: a bound on what comes out while it is
+inflated, offers read strictly, the level, and messages too small to compress.
+
+Pure: no I/O, no threads, no clock.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+from wsproto.extensions import PerMessageDeflate
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+
+__all__ = ["Deflate", "DeflateExtension", "negotiate_deflate"]
+
+#: Deflate expands to this many times the size at most.
+_MAX_RATIO = 1032
+#: Bytes inflated at a time at least; what comes out beyond the limit before it
+#: is noticed is bounded by this, times the ratio.
+_MIN_STEP = 128
+
+
+@dataclass(frozen=True)
+class Deflate:
+    """How messages are compressed, for the option ``compression``.
+
+    A session with compression keeps two contexts of zlib's: one to deflate,
+    of ``2**(server_max_window_bits + 2) + 2**(memory_level + 9)`` bytes (256
+    KiB with the defaults of zlib, 80 KiB with those here), and one to inflate,
+    of ``2**client_max_window_bits`` bytes and 7 KiB. Without context takeover
+    they are made for each message and thrown away after it.
+    """
+
+    #: 9 to 15: the window in which repetitions are found is ``2**bits`` bytes.
+    #: 12 keeps most of the gain and an eighth of the memory. Precedent:
+    #: Python's websockets.
+    server_max_window_bits: int = 12
+    #: The same for the peer's messages; only peers that offer to limit it do.
+    client_max_window_bits: int = 12
+    #: Whether each message is compressed on its own.
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    #: 1 (quick) to 9 (small). Precedent: zlib's own default.
+    level: int = 6
+    #: 1 to 9: memory for speed. Precedent: Python's websockets.
+    memory_level: int = 5
+    #: Bytes of the smallest message that is compressed: below, the header of a
+    #: compressed block and the time spent outweigh the gain.
+    min_size: int = 128
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("server_max_window_bits", 9, 15),
+            ("client_max_window_bits", 9, 15),
+            ("level", 1, 9),
+            ("memory_level", 1, 9),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} is from {low} to {high}, not {value!r}")
+        if self.min_size < 0:
+            raise ValueError(f"min_size is a number of bytes, not {self.min_size!r}")
+
+
+class DeflateExtension(PerMessageDeflate):
+    """wsproto's extension for one session, as it was agreed on."""
+
+    def __init__(self, options: Deflate, max_message_size: int) -> None:
+        super().__init__()
+        self._options = options
+        self._max_message_size = max_message_size
+        self._inflated = 0
+        self._deflater: zlib._Compress | None = None
+
+    @property
+    def min_size(self) -> int:
+        return self._options.min_size
+
+    def accept(self, offer: str) -> str | None:
+        """Our answer to an offer (RFC 7692 section 7.1), None to decline it."""
+        asked = _parameters(offer)
+        if asked is None:
+            return None
+        ours = self._options
+        answer = []
+        if "server_no_context_takeover" in asked or ours.server_no_context_takeover:
+            self.server_no_context_takeover = True
+            answer.append("server_no_context_takeover")
+        if "client_no_context_takeover" in asked or ours.client_no_context_takeover:
+            self.client_no_context_takeover = True
+            answer.append("client_no_context_takeover")
+        bits = min(asked.get("server_max_window_bits") or 15, ours.server_max_window_bits)
+        self.server_max_window_bits = bits
+        answer.append(f"server_max_window_bits={bits}")
+        # Only a client that says it can limit its window may be asked to.
+        if "client_max_window_bits" in asked:
+            bits = min(asked["client_max_window_bits"] or 15, ours.client_max_window_bits)
+            self.client_max_window_bits = bits
+            answer.append(f"client_max_window_bits={bits}")
+        return "; ".join(answer)
+
+    def enabled(self) -> bool:
+        return True
+
+    def frame_inbound_payload_data(
+        self, proto: FrameDecoder | FrameProtocol, data: bytes
+    ) -> bytes | CloseReason:
+        """Inflate, and stop as soon as the message is too big."""
+        inflated = bytearray()
+        start = 0
+        while start < len(data):
+            room = self._max_message_size - self._inflated
+            step = max(_MIN_STEP, room // _MAX_RATIO)
+            part = super().frame_inbound_payload_data(proto, data[start : start + step])
+            if isinstance(part, CloseReason):
+                return part
+            start += step
+            inflated += part
+            self._inflated += len(part)
+            if self._inflated > self._max_message_size:
+                return CloseReason.MESSAGE_TOO_BIG
+        return bytes(inflated)
+
+    def frame_inbound_complete(
+        self, proto: FrameDecoder | FrameProtocol, fin: bool
+    ) -> bytes | CloseReason | None:
+        if fin:
+            self._inflated = 0
+        return super().frame_inbound_complete(proto, fin)
+
+    def frame_outbound(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        data: bytes,
+        fin: bool,
+    ) -> tuple[RsvBits, bytes]:
+        """Deflate (RFC 7692 section 7.2.1); messages are never sent in fragments."""
+        if opcode not in (Opcode.TEXT, Opcode.BINARY):
+            return rsv, data
+        if self._deflater is None:
+            self._deflater = zlib.compressobj(
+                self._options.level,
+                zlib.DEFLATED,
+                -self.server_max_window_bits,
+                self._options.memory_level,
+            )
+        deflated = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        if self.server_no_context_takeover:
+            self._deflater = None
+        return RsvBits(True, rsv.rsv2, rsv.rsv3), deflated[:-4]
+
+
+def negotiate_deflate(
+    offers: list[str], options: Deflate, max_message_size: int
+) -> tuple[DeflateExtension, str] | None:
+    """The first offer that can be accepted: the extension, and the answer's header."""
+    for offer in offers:
+        if offer.partition(";")[0].strip().lower() == PerMessageDeflate.name:
+            extension = DeflateExtension(options, max_message_size)
+            answer = extension.accept(offer)
+            if answer is not None:
+                return extension, f"{PerMessageDeflate.name}; {answer}"
+    return None
+
+
+def _parameters(offer: str) -> dict[str, int | None] | None:
+    """An offer's parameters; None when there is one that is not in RFC 7692."""
+    parameters: dict[str, int | None] = {}
+    for part in offer.split(";")[1:]:
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name in parameters:
+            return None
+        if name in ("server_no_context_takeover", "client_no_context_takeover"):
+            if equals:
+                return None
+            parameters[name] = None
+        elif name == "client_max_window_bits" and not equals:
+            parameters[name] = None
+        elif name in ("server_max_window_bits", "client_max_window_bits"):
+            value = value.strip('"')
+            # A window of 8 bits is more than zlib can do.
+            if not value.isascii() or not value.isdigit() or not 9 <= int(value) <= 15:
+                return None
+            parameters[name] = int(value)
+        else:
+            return None
+    return parameters
