@@ -96,8 +96,8 @@ class Options:
 def _positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number, not {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} must be greater than 0, not {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be greater than 0, and finite, not {value!r}")
 
 
 def _check_status(name: str, status: Any) -> None:

@@ -72,6 +72,12 @@ class Pinger:
         # The last sign of life: bytes received until then, and when that was.
         self._heard = 0
         self._heard_at = 0.0
+        # Where in all that we send the ping lies that is waited for, and up to
+        # where the peer's system had acknowledged when that was looked at last.
+        self._ping_ends_at = 0
+        self._acknowledged = 0
+        # When the handler had last left receive(), as it was seen last.
+        self._left_at = 0.0
 
     def start(self) -> None:
         """Start the thread. Raises ``RuntimeError`` when the system has none left."""
@@ -131,22 +137,33 @@ class Pinger:
                 return None
         if now >= self._last_ping + interval:
             self._last_ping = now
+            sent = self._transport.sent
             payload = self._pings.new()
-            if unanswered is None:
-                self._heard = self._transport.received
-                unanswered = self._pings.oldest_keepalive()
             if not self._writer.try_ping(payload):
                 # A message is being written: that has a deadline of its own.
                 self._pings.forget(payload)
+            elif unanswered is None:
+                unanswered = self._pings.oldest_keepalive()
+                self._heard = self._transport.received
+                self._ping_ends_at = max(self._transport.sent, sent + 1)
+                self._acknowledged = self._transport.sent - self._transport.unsent()
         due = self._last_ping + interval
         if unanswered is not None:
             due = min(due, max(unanswered.sent_at, self._heard_at) + timeout)
         return due
 
     def _shows_life(self) -> bool:
-        """Whether the peer may be alive: any byte counts, and so does one unread."""
+        """Whether the peer may be alive.
+
+        Any byte counts, and so does one that nobody has read yet. So does
+        progress with what we had sent before the ping, and it waits behind.
+        """
+        acknowledged = self._transport.sent - self._transport.unsent()
+        arriving = self._acknowledged < acknowledged < self._ping_ends_at
+        self._acknowledged = acknowledged
         return (
-            self._transport.received != self._heard
+            arriving
+            or self._transport.received != self._heard
             or self._reader.held_back
             or self._transport.readable()
         )
@@ -157,32 +174,50 @@ class Pinger:
         )
         self._ending.begin(reason, monotonic())
         # Best effort: there is no waiting for the answer of a dead peer.
-        self._writer.close(reason.code, reason.reason)
+        self._writer.close()
         self._ending.finish(reason)
+
+    def _handler_stays(self, left_at: float) -> bool:
+        """Whether the handler has been in receive() since it was looked at last."""
+        stays = left_at == self._left_at and self._reader.busy
+        self._left_at = left_at
+        return stays
 
     def _wait(self, due: float | None) -> None:
         """Wait until ``due``, for a wake-up, or in the handler's place for the peer."""
         now = monotonic()
-        # Ask to be told when the handler leaves receive() first, look whether
-        # it is there then: so it cannot leave unseen. (Releasing a lock, as it
-        # does before it looks at the flag, and looking at one order the two.)
-        self._reader.watched = False
         standing_in = False
+        left_at = self._reader.left_at
+        if self._handler_stays(left_at):
+            self._reader.watched = False
+        # Asking to be told when the handler leaves receive() comes first, and
+        # looking whether it is there second: so it cannot leave unseen. (It
+        # releases a lock before it looks at the flag, and that lock is looked
+        # at here, which orders the two.)
         if not self._reader.busy:
             self._reader.watched = True
-            since = self._reader.left_at + STAND_IN_AFTER
-            if self._ending.reason is not None or since <= now:
+            since = left_at + STAND_IN_AFTER
+            if self._ending.reason is not None:
+                standing_in = True
+            elif since <= now:
                 standing_in = not self._reader.held_back
             else:
                 due = since if due is None else min(due, since)
+        elif self._reader.watched:
+            # It comes and goes: look again later, instead of being told of
+            # each message.
+            since = now + STAND_IN_AFTER
+            due = since if due is None else min(due, since)
         timeout = None if due is None else max(0.0, due - now)
         wants_room = self._writer.wants_room
         if not standing_in and not wants_room:
             self._wakeup.wait(timeout)
             return
-        self._transport.wait(
-            read=standing_in, write=wants_room, timeout=timeout, wake=self._wakeup.fileno()
-        )
+        wake = self._wakeup.fileno()
+        if wake is None:
+            # No descriptor is left to be woken through: look around often.
+            timeout = min(STAND_IN_AFTER, STAND_IN_AFTER if timeout is None else timeout)
+        self._transport.wait(read=standing_in, write=wants_room, timeout=timeout, wake=wake)
         if wants_room:
             self._writer.flush_control()
         if standing_in and not self._reader.busy:

@@ -49,12 +49,17 @@ class Pings:
         payload = os.urandom(8)
         with self._lock:
             if len(self._outstanding) >= MAX_OUTSTANDING:
-                self._fail(
-                    self._outstanding.popleft(),
-                    TimeoutError(f"no answer, and {MAX_OUTSTANDING} pings were sent since"),
-                )
+                self._forget_one()
             self._outstanding.append(Outstanding(payload, monotonic(), answered))
         return payload
+
+    def _forget_one(self) -> None:
+        """The oldest of a user's; else not the first: from it the keepalive counts."""
+        users = (i for i, ping in enumerate(self._outstanding) if ping.answered is not None)
+        index = next(users, 1)
+        ping = self._outstanding[index]
+        del self._outstanding[index]
+        self._fail(ping, TimeoutError(f"no answer, and {MAX_OUTSTANDING} pings were sent since"))
 
     def answered(self, payload: bytes) -> bool:
         """A pong came. Gives True when there are futures to publish.
@@ -72,6 +77,11 @@ class Pings:
                     self._results.append((ping.answered, now - ping.sent_at))
                 if ping.payload == payload:
                     return bool(self._results)
+
+    @property
+    def due(self) -> bool:
+        """Whether there are futures to publish."""
+        return bool(self._results)
 
     def forget(self, payload: bytes) -> None:
         """A ping that was noted could not be sent."""

@@ -17,6 +17,7 @@ ping thread read in its place, and put messages into a bounded queue.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import deque
 from time import monotonic
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 from .close import CloseCode, CloseReason
 from .errors import ConcurrencyError
 from .protocol import Fault, PeerClose, Ping, Pong
+from .transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
     from .ending import Ending
@@ -65,9 +67,12 @@ class Reader:
         self._close_timeout = close_timeout
         self.receiving = threading.Lock()
         self.read_lock = threading.Lock()
-        # Under read_lock: what was read ahead, and a fault behind it.
+        # What was read ahead: put in under read_lock, taken out under receiving.
+        # Two counters, so that each is written by one thread at a time.
         self._queue: deque[str | bytes] = deque()
-        self._queued_bytes = 0
+        self._bytes_queued = 0
+        self._bytes_taken = 0
+        # A fault behind what was read ahead. Under read_lock.
         self._fault: Fault | None = None
         #: Until when a fault waits for the handler to receive what came before.
         self.fault_deadline: float | None = None
@@ -87,49 +92,61 @@ class Reader:
                 "and hand the messages on, for example through a queue.Queue"
             )
         try:
-            deadline = None if timeout is None else monotonic() + timeout
-            if not self.read_lock.acquire(blocking=False):
-                # The ping thread or a close() has its turn, which has an end.
-                wait = -1 if timeout is None else max(0.0, timeout)
-                if not self.read_lock.acquire(timeout=wait):
-                    raise TimeoutError(f"no message within {timeout} s")
-            try:
-                return self._next_message(timeout, deadline)
-            finally:
-                self.read_lock.release()
+            return self._take_queued() if self._queue else self._receive(timeout)
         finally:
             self.left_at = monotonic()
             self.receiving.release()
             if not self.watched:
                 # Once; the ping thread resets the flag when it finds the
-                # handler back in receive().
+                # handler waiting in receive().
                 self.watched = True
                 self._wakeup.set()
 
-    def _next_message(self, timeout: float | None, deadline: float | None) -> str | bytes:
+    def _receive(self, timeout: float | None) -> str | bytes:
+        deadline = None if timeout is None else monotonic() + timeout
+        if not self.read_lock.acquire(blocking=False):
+            # The ping thread or a close() has its turn, which has an end.
+            wait = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+            if not self.read_lock.acquire(timeout=wait):
+                if self._queue:
+                    return self._take_queued()
+                raise TimeoutError(f"no message within {timeout} s")
+        try:
+            return self._next_message(deadline)
+        except DeadlineError:
+            raise TimeoutError(f"no message within {timeout} s") from None
+        finally:
+            self.read_lock.release()
+
+    def _next_message(self, deadline: float | None) -> str | bytes:
         assert self.read_lock.locked()
         if self._queue:
             return self._take_queued()
         if self._fault is not None:
             self._fail(self._fault)
+        left = None
         while True:
             event = self._protocol.next_event()
             if event is None:
                 if self._over():
                     raise self._ending.exception()
-                try:
-                    self._read(None if deadline is None else max(0.0, deadline - monotonic()))
-                except TimeoutError:
-                    raise TimeoutError(f"no message within {timeout} s") from None
+                if deadline is not None:
+                    if left == 0.0:
+                        # One look after the deadline is enough: a peer that
+                        # sends no end of pings shall not keep us here.
+                        raise DeadlineError
+                    left = max(0.0, deadline - monotonic())
+                self._read(left)
             elif isinstance(event, (str, bytes)):
                 return event
             else:
                 self._take_control(event)
 
     def _take_queued(self) -> str | bytes:
-        message = self._queue.popleft()
+        """By the thread in receive(), which alone takes from the queue."""
         was_full = self.held_back
-        self._queued_bytes -= len(message)
+        message = self._queue.popleft()
+        self._bytes_taken += len(message)
         if was_full:
             self._wakeup.set()
         return message
@@ -146,7 +163,7 @@ class Reader:
         """Whether reading ahead has stopped: the queue is full, or a fault ends it."""
         return (
             len(self._queue) >= MAX_QUEUED_MESSAGES
-            or self._queued_bytes >= MAX_QUEUED_BYTES
+            or self._bytes_queued - self._bytes_taken >= MAX_QUEUED_BYTES
             or self._fault is not None
         )
 
@@ -155,6 +172,8 @@ class Reader:
         if not self.read_lock.acquire(blocking=False):
             return
         try:
+            if self._ending.reason is not None:
+                self._make_room()
             # Once its input means nothing any more the peer is still read, and
             # its bytes thrown away, up to its end of file.
             wanted = self._parse_ahead() or self._protocol.input_over
@@ -164,16 +183,16 @@ class Reader:
         finally:
             self.read_lock.release()
 
-    def _parse_ahead(self) -> bool:
+    def _parse_ahead(self, *, bounded: bool = True) -> bool:
         """Queue the messages received so far; False when that has to stop."""
         assert self.read_lock.locked()
-        while not self.held_back:
+        while not (bounded and self.held_back) and self._fault is None:
             event = self._protocol.next_event()
             if event is None:
                 return True
             if isinstance(event, (str, bytes)):
                 self._queue.append(event)
-                self._queued_bytes += len(event)
+                self._bytes_queued += len(event)
             elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
                 # In order: the handler first gets, and may answer, what came
                 # before. It has as long as a closing handshake may take.
@@ -206,34 +225,37 @@ class Reader:
             if self._fault is not None:
                 self._fail(self._fault)
             while not self._ending.finished:
-                while not self._parse_ahead() and self._drop_one():
-                    pass
+                self._make_room()
                 left = deadline - monotonic()
                 if left <= 0:
                     return
                 if not self._ending.finished:
                     self._read(left)
-        except TimeoutError:
+        except DeadlineError:
             return
         finally:
             self.read_lock.release()
 
-    def _drop_one(self) -> bool:
-        """Parse one event and throw a message away; False when there is none."""
-        event = self._protocol.next_event()
-        if event is not None and not isinstance(event, (str, bytes)):
-            self._take_control(event)
-        return event is not None
+    def _make_room(self) -> None:
+        """This side is closing: what the queue does not take is thrown away, so
+        that the peer's Close is reached."""
+        while not self._parse_ahead():
+            event = self._protocol.next_event()
+            if event is None:
+                return
+            if not isinstance(event, (str, bytes)):
+                self._take_control(event)
 
     def read_the_rest(self) -> None:
-        """Writing failed: look for a Close among what the peer sent before it went.
+        """Writing failed: take in what the peer sent before it went, a Close maybe.
 
-        Waits for nothing but another reader's turn.
+        That is what lies in the system's buffer: its size bounds the queue,
+        this once. Waits for nothing but another reader's turn.
         """
         if not self.read_lock.acquire(timeout=self._close_timeout):
             return
         try:
-            while not self._over() and self._parse_ahead() and self._read_now():
+            while self._parse_ahead(bounded=False) and not self._over() and self._read_now():
                 pass
         finally:
             self.read_lock.release()
@@ -248,9 +270,7 @@ class Reader:
         assert self.read_lock.locked()
         try:
             data = self._transport.receive(timeout, self._protocol.missing)
-        except TimeoutError:
-            raise
-        except OSError as exc:
+        except BrokenError as exc:
             self._broken(exc)
         else:
             self._feed(data)
@@ -260,7 +280,7 @@ class Reader:
         assert self.read_lock.locked()
         try:
             data = self._transport.receive_now(self._protocol.missing)
-        except OSError as exc:
+        except BrokenError as exc:
             self._broken(exc)
             return False
         if data is None:
@@ -271,15 +291,16 @@ class Reader:
     def _feed(self, data: bytes) -> None:
         if data:
             self._protocol.receive_data(data)
+        elif self._writer.broken is not None and self._writer.broken.errno == errno.ECONNRESET:
+            # The system tells of a reset once, and the writer has heard it.
+            self._broken(self._writer.broken)
         else:
             self._ending.finish(
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "end of file without a Close", "eof")
             )
 
-    def _broken(self, exc: OSError) -> None:
-        self._ending.finish(
-            CloseReason(CloseCode.ABNORMAL_CLOSURE, exc.strerror or str(exc), "error")
-        )
+    def _broken(self, error: BrokenError) -> None:
+        self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, str(error), "error"))
 
     def _take_control(self, event: Event) -> None:
         """What is no message."""
@@ -294,7 +315,7 @@ class Reader:
                 CloseReason(event.code, event.reason, "peer"), monotonic() + self._close_timeout
             )
             # RFC 6455 section 5.5.1: the answer usually echoes the code.
-            self._writer.close(event.code, event.reason)
+            self._writer.close()
             self._writer.settle()
         elif isinstance(event, Fault):
             self._fail(event)
@@ -309,4 +330,4 @@ class Reader:
             self._ending.finish(reason)
             return
         self._ending.begin(reason, monotonic() + self._close_timeout)
-        self._writer.close(fault.code, fault.reason)
+        self._writer.close()

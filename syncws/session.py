@@ -24,6 +24,7 @@ from .pinger import Pinger
 from .pings import Pings
 from .protocol import Data, Protocol
 from .reader import Reader
+from .transport import BrokenError
 from .wakeup import Wakeup
 from .writer import Writer
 
@@ -126,20 +127,24 @@ class Session:
         Raises ``ValueError`` (``json.JSONDecodeError``) when it is none; the
         session goes on.
         """
-        return json.loads(self._reader.receive(timeout))
+        try:
+            return json.loads(self._reader.receive(timeout))
+        except RecursionError:
+            raise ValueError("the message is JSON nested too deeply") from None
 
     def send(self, data: Data, timeout: float | None = None) -> None:
         """Send a message: ``str`` as text, a bytes-like object as binary.
 
-        Blocks while the peer does not read, for ``timeout`` seconds at most
-        (None: the session's ``timeout``). When this returns, the message has
-        been handed to the operating system whole.
+        Waits for other threads' messages to go out, and then for the peer to
+        read, for ``timeout`` seconds at most each (None: the session's
+        ``timeout``). When this returns, the message has been handed to the
+        operating system whole.
 
         Raises ``ConnectionClosed`` once the session is ending.
         Raises ``SendTimeoutError``, which is a ``ConnectionClosedError`` and a
         ``TimeoutError``, when the peer did not read in time: the message may
         have been cut, so the session is terminated.
-        Raises ``TimeoutError`` when other threads' messages took all the time:
+        Raises ``TimeoutError`` when other threads' messages took too long:
         nothing was sent, and the session goes on.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
@@ -149,9 +154,7 @@ class Session:
             )
         try:
             self._writer.send(data, self._pinger.timeout if timeout is None else timeout)
-        except TimeoutError:
-            raise
-        except OSError as exc:
+        except BrokenError as exc:
             raise self._broken(exc) from exc
 
     def send_json(self, value: Any, timeout: float | None = None) -> None:
@@ -171,14 +174,14 @@ class Session:
         future: Future[float] = Future()
         future.set_running_or_notify_cancel()
         payload = self._pings.new(future)
+        if self._pings.due:
+            self._wakeup.set()
         try:
             self._writer.ping(payload, self._pinger.timeout)
-        except OSError as exc:
+        except BrokenError as exc:
             self._pings.forget(payload)
-            if isinstance(exc, TimeoutError):
-                raise
             raise self._broken(exc) from exc
-        except ConnectionClosed:
+        except (ConnectionClosed, TimeoutError):
             self._pings.forget(payload)
             raise
         return future
@@ -234,7 +237,7 @@ class Session:
             return
         deadline = monotonic() + (self._close_timeout if timeout is None else timeout)
         self._ending.begin(reason, deadline)
-        self._writer.close(reason.code, reason.reason)
+        self._writer.close()
         self._reader.read_to_the_end(deadline)
         self._ending.finish(reason)
 
@@ -255,12 +258,10 @@ class Session:
         except FutureTimeoutError:  # not the built-in one before Python 3.11
             raise TimeoutError(f"the session has not ended within {timeout} s") from None
 
-    def _broken(self, exc: OSError) -> ConnectionClosed:
+    def _broken(self, error: BrokenError) -> ConnectionClosed:
         """Writing failed: the reason may be in what the peer sent before."""
         self._reader.read_the_rest()
-        self._ending.finish(
-            CloseReason(CloseCode.ABNORMAL_CLOSURE, exc.strerror or str(exc), "error")
-        )
+        self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, str(error), "error"))
         return self._ending.exception()
 
     # About it
@@ -295,7 +296,7 @@ class Session:
     def start_closing(self, reason: CloseReason) -> None:
         """Send a Close and return at once: the ping thread sees to the rest."""
         self._ending.begin(reason, monotonic() + self._close_timeout)
-        self._writer.close(reason.code, reason.reason)
+        self._writer.close()
 
     def conclude(self, reason: CloseReason) -> None:
         """Close if that has not been done, and wait for the ping thread to end.

@@ -8,21 +8,25 @@ other wait is a ``poll()`` of its own.
 A transport never closes its socket. The server that accepted it does, and a
 second ``close()`` would corrupt the server's count of connections.
 
-Errors: ``TimeoutError`` when a deadline passes, any other ``OSError`` when the
-connection is broken.
+Errors are translated here: ``DeadlineError`` when a deadline passes,
+``BrokenError`` when the connection is broken. (``OSError`` would not do: the
+kernel giving up on a connection is a ``TimeoutError`` in Python.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import select
 import socket
 import ssl
+import sys
+import termios
 import threading
 from time import monotonic
 
-__all__ = ["TlsTransport", "Transport", "make_transport"]
+__all__ = ["BrokenError", "DeadlineError", "TlsTransport", "Transport", "make_transport"]
 
 #: Bytes asked for in one read, unless a message is known to lack more.
 READ_SIZE = 64 * 1024
@@ -31,6 +35,22 @@ MAX_READ_SIZE = 1024 * 1024
 
 #: Bytes of payload from where on a copy costs more than a call with two parts.
 JOIN_BELOW = 32 * 1024
+
+
+#: poll() takes milliseconds in 31 bits; longer waits are made of several.
+_MAX_POLL = 1_000_000.0
+
+
+class DeadlineError(Exception):
+    """What was asked for did not happen in time."""
+
+
+class BrokenError(Exception):
+    """The connection is broken; ``errno`` and the message are the system's."""
+
+    def __init__(self, error: OSError | ValueError) -> None:
+        super().__init__(getattr(error, "strerror", None) or str(error))
+        self.errno = getattr(error, "errno", None)
 
 
 def make_transport(sock: socket.socket) -> Transport:
@@ -55,8 +75,11 @@ class Transport:
 
     def _prepare(self) -> None:
         self._sock.settimeout(None)
+        self._send_at_once()
+
+    def _send_at_once(self) -> None:
+        """A message is written whole, so waiting for more only delays it."""
         if self._sock.family != socket.AF_UNIX:
-            # A message is written whole, so waiting for more only delays it.
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive(self, timeout: float | None, missing: int = 0) -> bytes:
@@ -66,13 +89,16 @@ class Transport:
         the stream, after ``shutdown()`` too.
         """
         if timeout is None:
-            data = self._sock.recv(READ_SIZE if missing < READ_SIZE else _read_size(missing))
+            try:
+                data = self._sock.recv(READ_SIZE if missing < READ_SIZE else _read_size(missing))
+            except OSError as exc:
+                raise BrokenError(exc) from exc
             self.received += len(data)
             return data
         deadline = monotonic() + timeout
         while True:
             if not self.wait(read=True, timeout=timeout):
-                raise TimeoutError("nothing was received in time")
+                raise DeadlineError("nothing was received in time")
             data_now = self.receive_now(missing)
             if data_now is not None:
                 return data_now
@@ -84,13 +110,15 @@ class Transport:
             data = self._sock.recv(_read_size(missing), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
+        except OSError as exc:
+            raise BrokenError(exc) from exc
         self.received += len(data)
         return data
 
     def send(self, head: bytes, payload: bytes | bytearray | memoryview, timeout: float) -> None:
         """Write ``head`` and ``payload``, all of it, within ``timeout`` seconds.
 
-        Raises ``TimeoutError`` when that fails: a part may have been written.
+        Raises ``DeadlineError`` when that fails: a part may have been written.
         """
         if len(payload) < JOIN_BELOW:
             data: bytes | memoryview = head + payload
@@ -109,7 +137,7 @@ class Transport:
         deadline = monotonic() + timeout
         while rest:
             if not self._wait_to_send(deadline - monotonic()):
-                raise TimeoutError("the peer does not read")
+                raise DeadlineError("the peer does not read")
             rest = rest[self.send_now(rest) :]
 
     def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
@@ -118,6 +146,8 @@ class Transport:
             written = self._sock.sendmsg((head, payload), (), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
+        except OSError as exc:
+            raise BrokenError(exc) from exc
         self.sent += written
         return written
 
@@ -130,6 +160,8 @@ class Transport:
             written = self._sock.send(data, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
+        except OSError as exc:
+            raise BrokenError(exc) from exc
         self.sent += written
         return written
 
@@ -155,12 +187,27 @@ class Transport:
         poll.register(fd, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         if wake is not None:
             poll.register(wake, select.POLLIN)
+        if timeout is None:
+            return bool(poll.poll())
+        deadline = monotonic() + timeout
+        while timeout > _MAX_POLL:
+            if poll.poll(_MAX_POLL * 1000):
+                return True
+            timeout = max(0.0, deadline - monotonic())
         # Rounded up: waking a moment too early would only mean waiting again.
-        return bool(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+        return bool(poll.poll(math.ceil(timeout * 1000)))
 
     def readable(self) -> bool:
         """Whether something has arrived that nobody has read yet."""
         return self.wait(read=True, timeout=0)
+
+    def unsent(self) -> int:
+        """Bytes written that the peer's system has not acknowledged; 0 if unknown."""
+        try:
+            answer = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def shutdown_write(self) -> None:
         """Tell the peer that nothing more will come; reading goes on."""
@@ -193,7 +240,7 @@ class TlsTransport(Transport):
         self._receive_wants_write = False
         self._send_wants_read = False
         self._sock.setblocking(False)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._send_at_once()
 
     def receive(self, timeout: float | None, missing: int = 0) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout
@@ -206,7 +253,7 @@ class TlsTransport(Transport):
             left = None if deadline is None else max(0.0, deadline - monotonic())
             blocked = self._receive_wants_write
             if not self.wait(read=not blocked, write=blocked, timeout=left):
-                raise TimeoutError("nothing was received in time")
+                raise DeadlineError("nothing was received in time")
 
     def receive_now(self, missing: int = 0) -> bytes | None:
         with self._tls_lock:
@@ -220,8 +267,8 @@ class TlsTransport(Transport):
                 return None
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
-            except ValueError as exc:  # the TLS object is gone: closed by the server
-                raise OSError(str(exc)) from exc
+            except (OSError, ValueError) as exc:  # ValueError: closed by the server
+                raise BrokenError(exc) from exc
         self.received += len(data)
         return data
 
@@ -238,8 +285,8 @@ class TlsTransport(Transport):
             except ssl.SSLWantReadError:
                 self._send_wants_read = True
                 return 0
-            except ValueError as exc:  # as in receive_now()
-                raise OSError(str(exc)) from exc
+            except (OSError, ValueError) as exc:  # as in receive_now()
+                raise BrokenError(exc) from exc
         self.sent += written
         return written
 
@@ -261,10 +308,3 @@ class TlsTransport(Transport):
                 if self._sock.pending():
                     return True
         return super().wait(read=read, write=write, timeout=timeout, wake=wake)
-
-    def shutdown_write(self) -> None:
-        with self._tls_lock, contextlib.suppress(OSError, ValueError):
-            # Sends close_notify and, as the socket does not block, raises
-            # instead of waiting for the peer's.
-            self._sock.unwrap()
-        super().shutdown_write()

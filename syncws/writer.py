@@ -16,11 +16,12 @@ the order of the protocol. Who takes it:
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from .close import CloseCode, CloseReason
+from .transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
     from .ending import Ending
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Writer"]
 
 Payload = TypeVar("Payload")
+
+#: Bytes of control frames that wait for room in the socket, at most.
+_MAX_BACKLOG = 512
 
 
 class Writer:
@@ -46,9 +50,10 @@ class Writer:
         #: Held over encoding and writing; see the top of the file. The lock of
         #: ``Ending`` may be taken under it, the reader's locks never.
         self.write_lock = threading.Lock()
-        # The slots: set by anybody, emptied under write_lock.
-        self._pong: bytes | None = None
-        self._close: tuple[int, str] | None = None
+        # The slots: filled by anybody, emptied under write_lock. The latest
+        # pong only; and whether the Close of the end that has begun is wanted.
+        self._pong: deque[bytes] = deque(maxlen=1)
+        self._close_wanted = False
         # The rest of a control frame that the socket took only a part of:
         # goes out before anything else. Under write_lock.
         self._backlog = b""
@@ -61,17 +66,18 @@ class Writer:
         # looks for the peer's Close after it has set this: one of them sees
         # both.
         self._close_written = False
-        #: Whether the peer can no longer be written to. It may still have
-        #: been heard: the end is the reader's to find.
-        self.broken = False
+        #: Why the peer can no longer be written to. It may still have been
+        #: heard: the end is the reader's to find.
+        self.broken: BrokenError | None = None
 
     def send(self, data: Data, timeout: float) -> None:
         """Write one message within ``timeout`` seconds.
 
         Raises ``ConnectionClosed`` once the session is ending; ``TimeoutError``
-        when other threads kept the connection busy all the time, and nothing
-        was written; ``SendTimeoutError`` when the peer did not read, and the
-        session was terminated; another ``OSError`` when the connection broke.
+        when other threads kept the connection busy for so long, and nothing
+        was written; ``SendTimeoutError`` when it was this one's turn, the peer
+        did not read for as long, and the session was terminated;
+        ``BrokenError`` when the connection broke.
         """
         self._write_frame(self._protocol.message, data, timeout)
 
@@ -82,13 +88,11 @@ class Writer:
     def _write_frame(
         self, encode: Callable[[Payload], tuple[bytes, Binary]], payload: Payload, timeout: float
     ) -> None:
-        if not self.write_lock.acquire(blocking=False):
-            started = monotonic()
-            if not self.write_lock.acquire(timeout=max(0.0, timeout)):
-                raise TimeoutError(
-                    f"other threads were writing for {timeout} s; nothing was sent, try again"
-                )
-            timeout -= monotonic() - started
+        # Waiting for a turn does not count against the peer.
+        if not self.write_lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+            raise TimeoutError(
+                f"other threads were writing for {timeout} s; nothing was sent, try again"
+            )
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
@@ -101,14 +105,13 @@ class Writer:
     def try_ping(self, payload: bytes) -> bool:
         """Send a ping without waiting; False when another thread is writing.
 
-        When the socket is full the ping goes out later, or, if the peer never
-        reads again, not at all.
+        When the socket is full the ping goes out as soon as there is room.
         """
         if not self.write_lock.acquire(blocking=False):
             return False
         try:
-            if self._ending.reason is None and self._write_backlog():
-                self._backlog = self._protocol.ping(payload)
+            if self._ending.reason is None and len(self._backlog) < _MAX_BACKLOG:
+                self._backlog += self._protocol.ping(payload)
                 self._write_backlog()
             return True
         finally:
@@ -118,13 +121,12 @@ class Writer:
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping, now or as soon as possible."""
-        self._pong = payload
+        self._pong.append(payload)
         self.flush_control()
 
-    def close(self, code: int, reason: str) -> None:
-        """Send the Close, now or as soon as possible; only the first one counts."""
-        if self._close is None and not self._protocol.close_sent:
-            self._close = (code, reason)
+    def close(self) -> None:
+        """Send the Close of the end that has begun, now or as soon as possible."""
+        self._close_wanted = True
         self.flush_control()
 
     def settle(self) -> None:
@@ -156,21 +158,25 @@ class Writer:
         return self._blocked and self._control_waits() and not self.write_lock.locked()
 
     def _control_waits(self) -> bool:
-        return self._pong is not None or self._close is not None or bool(self._backlog)
+        return bool(self._pong or self._backlog) or (
+            self._close_wanted and not self._protocol.close_sent
+        )
 
     def _write_control(self) -> bool:
         """Empty the slots; False when the socket is full. Requires write_lock."""
         assert self.write_lock.locked()
         if not self._write_backlog():
             return False
-        pong, self._pong = self._pong, None
-        if pong is not None and not self._protocol.close_sent:
-            self._backlog = self._protocol.pong(pong)
-            if not self._write_backlog():
-                return False
-        close, self._close = self._close, None
-        if close is not None and not self._protocol.close_sent:
-            self._backlog = self._protocol.close(*close)
+        if self._pong:
+            pong = self._pong.popleft()
+            if not self._protocol.close_sent:
+                self._backlog = self._protocol.pong(pong)
+                if not self._write_backlog():
+                    return False
+        if self._close_wanted and not self._protocol.close_sent:
+            reason = self._ending.reason
+            assert reason is not None
+            self._backlog = self._protocol.close(reason.code, reason.reason)
             if not self._write_backlog():
                 return False
         if self._protocol.close_sent and not self._close_written:
@@ -192,24 +198,30 @@ class Writer:
             self._backlog = b""
         try:
             self._transport.send(head, payload, timeout)
-        except TimeoutError:
+        except DeadlineError:
             # The stream is cut inside a frame: there is no way to go on.
             self._ending.finish(
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write timed out", "send_timeout")
             )
             raise self._ending.exception() from None
-        except OSError:
-            self.broken = True
+        except BrokenError as exc:
+            self.broken = self.broken or exc
+            raise
+        except BaseException:
+            # Whatever it was, a part may have been written.
+            self._ending.finish(
+                CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write was interrupted", "error")
+            )
             raise
 
     def _write_backlog(self) -> bool:
-        """Write what is left of a control frame; False when the socket is full."""
+        """Write what is left of control frames; False when the socket is full."""
         assert self.write_lock.locked()
-        if self._backlog and not self.broken:
+        if self._backlog and self.broken is None:
             try:
                 self._backlog = self._backlog[self._transport.send_now(self._backlog) :]
-            except OSError:
-                self.broken = True
-        if self.broken:
+            except BrokenError as exc:
+                self.broken = exc
+        if self.broken is not None:
             self._backlog = b""
         return not self._backlog

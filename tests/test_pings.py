@@ -47,6 +47,18 @@ def test_outstanding_pings_are_bounded() -> None:
     assert not futures[1].done()
 
 
+def test_the_ping_that_keepalive_counts_from_is_never_forgotten() -> None:
+    pings = Pings()
+    pings.new(Future())
+    first = pings.new()
+    for _ in range(2 * MAX_OUTSTANDING):
+        pings.new()
+        pings.new(Future())
+    waiting = pings.oldest_keepalive()
+    assert waiting is not None
+    assert waiting.payload == first
+
+
 def test_fail_all() -> None:
     pings = Pings()
     future: Future[float] = Future()

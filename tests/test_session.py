@@ -252,7 +252,7 @@ def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
     assert len(session._reader._queue) == 4
     assert all(session.receive(PATIENCE) == message for _ in range(64))
     sender.result()
-    assert session._reader._queued_bytes == 0
+    assert session._reader._bytes_queued == session._reader._bytes_taken
 
 
 @pytest.mark.usefixtures("quick_stand_in")
