@@ -11,8 +11,8 @@
         for message in session:
             session.send(message)
 
-``before_request`` functions, the session cookie and ``abort()`` act before the
-WebSocket is opened; ``flask.request``, ``flask.session`` and ``g`` are there in
+``before_request`` functions, the session cookie and ``abort()`` in them act
+before the WebSocket is opened; ``flask.request``, ``flask.session`` and ``g`` are there in
 the handler. What a handler puts into ``flask.session`` is not saved: the
 cookie went out with the 101.
 """
@@ -20,15 +20,16 @@ cookie went out with the 101.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app, request, request_started
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
-from .handshake import Accept, is_websocket_request, negotiate
+from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
 from .upgrade import check_handler, open_session, refuse
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask.sansio.app import App
     from flask.typing import ResponseReturnValue
+
+    from .session import Session
 
 __all__ = ["WebSockets"]
 
@@ -64,7 +67,7 @@ class WebSockets:
 
     def init_app(self, app: Flask | Blueprint) -> None:
         """Install the routes declared so far on ``app``; any number of applications."""
-        _answer_mismatches_of(app)
+        _route_plain_requests_of(app)
         for rule, rule_options in self._routes:
             app.add_url_rule(rule, **rule_options)
 
@@ -91,14 +94,16 @@ class WebSockets:
 
         def decorate(handler: AnyHandler) -> AnyHandler:
             check_handler(handler)
+            view = partial(_upgrade, handler, resolved)
+            functools.update_wrapper(view, handler)
             keywords = {
                 "endpoint": endpoint or handler.__name__,
-                "view_func": partial(_upgrade, handler, resolved),
+                "view_func": view,
                 "websocket": True,
                 **rule_options,
             }
             if blueprint is not None:
-                _answer_mismatches_of(blueprint)
+                _route_plain_requests_of(blueprint)
                 blueprint.add_url_rule(rule, **keywords)
             else:
                 self._routes.append((rule, keywords))
@@ -115,21 +120,33 @@ class _Upgrade(Response):
 
     default_mimetype = None
 
-    def __init__(self, answer: Accept, handler: Callable[..., Any], options: Options) -> None:
-        super().__init__(status=101)
-        self._answer = answer
-        self._handler = handler
-        self._options = options
+    answer: Accept
+    handler: Callable[[Session], Any]
+    options: Options
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self.status_code != 101:
+            # Something in between has thought better of it.
+            return super().__call__(environ, start_response)
         extra = [
             (name, value)
             for name, value in self.get_wsgi_headers(environ)
             if name.lower() not in ("content-type", "content-length")
         ]
-        return open_session(
-            self._answer, self._handler, self._options, environ, start_response, extra
-        )
+        try:
+            return open_session(
+                self.answer, self.handler, self.options, environ, start_response, extra
+            )
+        finally:
+            self.close()  # for call_on_close()
+
+
+@functools.cache
+def _upgrade_class(response_class: Any) -> type[_Upgrade]:
+    """Flask converts responses that are not of the application's own class."""
+    if response_class is Response:
+        return _Upgrade
+    return type("_Upgrade", (_Upgrade, response_class), {})
 
 
 def _upgrade(
@@ -141,32 +158,40 @@ def _upgrade(
     if callable(instead) and not is_websocket_request(environ):
         return Response.from_app(instead, environ)
     answer = negotiate(environ, options)
-    if isinstance(answer, Accept):
-        return _Upgrade(answer, lambda session: handler(session, **parameters), options)
-    return Response.from_app(partial(refuse, answer), environ)
+    if isinstance(answer, Reject):
+        return Response.from_app(partial(refuse, answer), environ)
+    response_class: Any = current_app.response_class
+    response = _upgrade_class(response_class)(status=101)
+    response.answer = answer
+    response.handler = lambda session: handler(session, **parameters)
+    response.options = options
+    return response
 
 
-def _answer_mismatches_of(app: App | Blueprint) -> None:
+def _route_plain_requests_of(app: App | Blueprint) -> None:
+    """Let plain requests reach the WebSocket routes of ``app``."""
     if isinstance(app, Blueprint):
-        app.record_once(lambda state: _answer_mismatches_of(state.app))
+        app.record_once(lambda state: _route_plain_requests_of(state.app))
     else:
-        app.register_error_handler(WebsocketMismatch, _answer_mismatch)
+        request_started.connect(_route_plain_request, app)
 
 
-def _answer_mismatch(error: WebsocketMismatch) -> ResponseReturnValue:
-    """A plain request came to a WebSocket route, or the other way round.
+def _route_plain_request(app: Flask, **_: Any) -> None:
+    """Werkzeug has found no rule but one for WebSockets, and would answer 400.
 
-    Werkzeug answers both with 400. For the first, the route itself knows
-    better. (Flask lets an ordinary route on the same path go first.)
+    The route itself knows better. It is entered here, before everything that
+    looks at the route: ``before_request`` functions, of blueprints above all.
     """
-    adapter = current_app.create_url_adapter(request)
-    assert adapter is not None  # or no rule would have been looked for
+    if not isinstance(request.routing_exception, WebsocketMismatch):
+        return
+    adapter = app.create_url_adapter(request)
+    if adapter is None:
+        return
     try:
-        endpoint, parameters = adapter.match(websocket=True)
+        rule, parameters = adapter.match(websocket=True, return_rule=True)
     except HTTPException:
-        return error
-    view = current_app.view_functions[endpoint]
+        return
+    view = app.view_functions.get(rule.endpoint)
     if isinstance(view, partial) and view.func is _upgrade:
-        result: ResponseReturnValue = view(**parameters)
-        return result
-    return error
+        request.url_rule, request.view_args = rule, dict(parameters)
+        request.routing_exception = None

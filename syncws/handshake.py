@@ -188,6 +188,12 @@ def _check_request(environ: WSGIEnvironment) -> str:
             f"A WebSocket is opened over HTTP/1.1, not over {protocol or 'an unknown version'}; "
             "a proxy in between may need to be told ('proxy_http_version 1.1' in nginx)."
         )
+    if environ.get("HTTP_TRANSFER_ENCODING") or environ.get("CONTENT_LENGTH") not in (
+        None,
+        "",
+        "0",
+    ):
+        raise _Malformed("A WebSocket request has no body, this one has.")
     if not environ.get("HTTP_HOST"):
         raise _Malformed("The request has no Host header.")
     if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):

@@ -172,16 +172,20 @@ class Reader:
         if not self.read_lock.acquire(blocking=False):
             return
         try:
-            if self._ending.reason is not None:
-                self._make_room()
             # Once its input means nothing any more the peer is still read, and
             # its bytes thrown away, up to its end of file.
-            wanted = self._parse_ahead() or self._protocol.input_over
-            if wanted and not self._ending.finished:
+            if self._take_in() and not self._ending.finished:
                 self._read_now()
-                self._parse_ahead()
+                self._take_in()
         finally:
             self.read_lock.release()
+
+    def _take_in(self) -> bool:
+        """Parse what was received; whether to read more."""
+        if self._ending.reason is not None:
+            self._make_room()
+            return True
+        return self._parse_ahead() or self._protocol.input_over
 
     def _parse_ahead(self, *, bounded: bool = True) -> bool:
         """Queue the messages received so far; False when that has to stop."""

@@ -278,7 +278,7 @@ class Session:
         state = "open" if reason is None else str(reason)
         host, port = self.remote_address
         path = self.environ.get("PATH_INFO", "")
-        return f"<Session {path} with {host}:{port}: {state}>"
+        return f"<Session {path!r} with {host}:{port}: {state}>"
 
     # For servers
 

@@ -91,7 +91,7 @@ def refuse(
 ) -> Iterable[bytes]:
     """Answer with an ordinary HTTP response."""
     logger.info(
-        "refused %s from %s with %d: %s",
+        "refused %r from %s with %d: %s",
         environ.get("PATH_INFO", ""),
         environ.get("REMOTE_ADDR", ""),
         answer.code,
@@ -111,6 +111,7 @@ def open_session(
 ) -> Iterable[bytes]:
     """Carry out an accepted handshake: the 101, the handler, the end."""
     connector = connect(environ)
+    received = connector.take_received()
     transport = make_transport(connector.socket)
     session = Session(
         transport,
@@ -118,7 +119,7 @@ def open_session(
         environ=environ,
         subprotocol=answer.subprotocol,
         deflate=answer.deflate,
-        received=connector.take_received(),
+        received=received,
     )
     try:
         session.prepare()

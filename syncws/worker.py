@@ -24,6 +24,8 @@ from .close import CloseCode, CloseReason
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from _typeshed.wsgi import StartResponse
 
     from .handshake import Accept
@@ -132,7 +134,11 @@ class WebSocketWorker(ThreadWorker):
     def finish_request(self, conn: Any, fs: Any) -> None:
         if not fs.cancelled() and fs.exception() is None and fs.result() is _TAKEN_OVER:
             return
+        connections = self.nr_conns
         super().finish_request(conn, fs)
+        # gunicorn counts a connection twice when closing it fails, as it does
+        # after a TLS client has gone; at zero it would not wait for sessions.
+        self.nr_conns = max(self.nr_conns, connections - 1)
 
     def _count_closed(self) -> None:
         self.nr_conns -= 1
@@ -149,6 +155,15 @@ class WebSocketWorker(ThreadWorker):
         super().set_accept_enabled(enabled)
         if not self.alive and not self._draining:
             self._drain()
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGINT and SIGQUIT: leave soon, without waiting for handlers."""
+        # In a thread: whatever lock the main thread holds, it is the one that
+        # runs this signal handler, and can not be waited for in it.
+        drain = threading.Thread(target=self._drain, daemon=True)
+        drain.start()
+        drain.join(1.0)
+        super().handle_quit(sig, frame)
 
     def _drain(self) -> None:
         """Tell every session at once that the server goes away."""
@@ -194,6 +209,11 @@ class _WorkerConnector(Connector):
 
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         accept_through_wsgi(answer, start_response)
+        if not self.response.headers_sent:
+            raise RuntimeError(
+                "a WSGI middleware around the application holds its response back; it has to "
+                "leave WebSocket requests alone"
+            )
 
     def opened(self, session: Session) -> None:
         self._worker.add_session(session)

@@ -89,7 +89,9 @@ class Writer:
         self, encode: Callable[[Payload], tuple[bytes, Binary]], payload: Payload, timeout: float
     ) -> None:
         # Waiting for a turn does not count against the peer.
-        if not self.write_lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+        if not self.write_lock.acquire(blocking=False) and not self.write_lock.acquire(
+            timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        ):
             raise TimeoutError(
                 f"other threads were writing for {timeout} s; nothing was sent, try again"
             )

@@ -141,3 +141,45 @@ def visit() -> str:
 def slow(seconds: float) -> str:
     time.sleep(seconds)
     return "slow\n"
+
+
+class OwnResponse(Response):
+    """Many applications have one."""
+
+
+#: An application with a response class of its own, and with teardown functions that fail.
+other = Flask("other")
+other.response_class = OwnResponse
+others = WebSockets(other)
+
+
+@other.after_request
+def mark(response: Response) -> Response:
+    response.headers["X-Own"] = "class"
+    response.call_on_close(lambda: print("closed the response"))
+    return response
+
+
+@others.route("/hello")
+def hello(session: syncws.Session) -> None:
+    session.send("hello")
+
+
+@others.route("/teardown")
+def teardown(session: syncws.Session) -> None:
+    session.send("bye")
+
+
+@others.route("/exits")
+def exits(session: syncws.Session) -> None:
+    session.send("bye")
+    raise SystemExit
+
+
+@other.teardown_request
+def fail(error: BaseException | None) -> None:
+    if request.path == "/teardown":
+        raise LookupError("in a teardown function")
+
+
+other.add_url_rule("/status", view_func=status)

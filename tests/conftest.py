@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import syncws
+from syncws import pinger
 from syncws.options import Options
 from syncws.session import Session
 from syncws.transport import make_transport
@@ -79,3 +80,9 @@ def make_session() -> Iterator[MakeSession]:
 @pytest.fixture
 def session_and_peer(make_session: MakeSession) -> tuple[Session, Peer]:
     return make_session()
+
+
+@pytest.fixture
+def quick_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ping thread takes the handler's place at once, not within a second."""
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 0.01)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 import websocket
-from flask import Blueprint, Flask, url_for
+from flask import Blueprint, Flask, abort, request, url_for
 
 import syncws
 from syncws.flask import WebSockets
@@ -198,3 +198,77 @@ def test_without_a_server_the_error_names_those_that_work() -> None:
         app.test_client().get(
             "/ws", headers=headers, environ_overrides={"SERVER_PROTOCOL": "HTTP/1.1"}
         )
+
+
+def test_guards_of_a_blueprint_see_plain_requests_too() -> None:
+    app = Flask("tests")
+    guarded = Blueprint("guarded", __name__)
+    seen = []
+
+    @guarded.before_request
+    def guard() -> None:
+        seen.append(request.endpoint)
+        abort(401)
+
+    def secret(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return [b"secret"]
+
+    WebSockets(guarded).route("/ws", on_non_websocket_request=secret)(handler)
+    app.register_blueprint(guarded)
+    assert plain(app, "/ws")[0] == 401
+    assert seen == ["guarded.handler"]
+
+
+def test_error_handlers_of_the_application_stay_in_charge() -> None:
+    app = Flask("tests")
+    WebSockets(app)
+    app.get("/page")(lambda: "page")
+    app.register_error_handler(400, lambda error: ("mine", 400))
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert plain(app, "/page", headers=headers) == (400, "mine")
+
+
+def test_view_functions_look_like_their_handlers() -> None:
+    """Extensions go by the name, the documentation and attributes of a view."""
+    app = Flask("tests")
+
+    def documented(session: syncws.Session) -> None:
+        """Does nothing."""
+
+    documented.public = True  # type: ignore[attr-defined]  # as extensions do
+    WebSockets(app).route("/ws")(documented)
+    view: Any = app.view_functions["documented"]
+    assert (view.__name__, view.__doc__, view.public) == ("documented", "Does nothing.", True)
+
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def test_after_request_can_still_refuse() -> None:
+    app = Flask("tests")
+    WebSockets(app).route("/ws")(handler)
+
+    @app.after_request
+    def refuse(response: Any) -> Any:
+        response.status_code = 403
+        return response
+
+    status, _ = plain(
+        app, "/ws", headers=HANDSHAKE, environ_overrides={"SERVER_PROTOCOL": "HTTP/1.1"}
+    )
+    assert status == 403
+
+
+def test_application_with_a_response_class_of_its_own(server: Server) -> None:
+    with gunicorn("tests.app:other") as running:
+        client = websocket.create_connection(running.url("/hello"), timeout=PATIENCE)
+        assert client.getheaders()["x-own"] == "class"  # type: ignore[index]  # a dict once connected
+        assert client.recv() == "hello"
+        client.close()
+        running.wait_for_line("closed the response")

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import syncws
-from syncws import CloseReason, Session, pinger, reader
+from syncws import CloseReason, Session
 
 from . import faults
+from .background import BIG, Background, closed
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
 Both = tuple[Session, Peer]
-
-#: More than the operating system takes for a peer that does not read.
-BIG = b"x" * 16_000_000
-
-
-@pytest.fixture
-def quick_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ping thread takes the handler's place at once, not within a second."""
-    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 0.01)
-
-
-class Background:
-    """A call that blocks, in a thread; what it gave or raised."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self._pool = ThreadPoolExecutor(1)
-        self._future = self._pool.submit(function, *args, **kwargs)
-
-    def result(self, timeout: float = PATIENCE) -> Any:
-        try:
-            return self._future.result(timeout)
-        finally:
-            self._pool.shutdown(wait=False)
-
-    def error(self, timeout: float = PATIENCE) -> BaseException | None:
-        try:
-            return self._future.exception(timeout)
-        finally:
-            self._pool.shutdown(wait=False)
-
-
-def closed(call: Background) -> CloseReason:
-    error = call.error()
-    assert isinstance(error, syncws.ConnectionClosed), error
-    return error.reason
-
-
-# Messages
 
 
 @pytest.mark.parametrize("message", ["", "héllo", b"", b"\x00\xff", "x" * 70_000, b"y" * 300_000])
@@ -102,36 +63,9 @@ def test_json(session_and_peer: Both) -> None:
     peer.send("no json")
     with pytest.raises(json.JSONDecodeError):
         session.receive_json(PATIENCE)
-
-
-def test_receive_byte_by_byte(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    received = Background(session.receive, PATIENCE)
-    faults.byte_by_byte(peer.socket, frame(1, b"slowly") + frame(1, b"and more"))
-    assert received.result() == "slowly"
-    assert session.receive(PATIENCE) == "and more"
-
-
-def test_receive_timeout_can_be_repeated_without_loss(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    whole = frame(1, b"in two parts")
-    for timeout in (0, 0.01):
-        with pytest.raises(TimeoutError):
-            session.receive(timeout)
-    peer.send_bytes(whole[:5])
-    with pytest.raises(TimeoutError, match=r"no message within 0\.05 s"):
-        session.receive(0.05)
-    peer.send_bytes(whole[5:])
-    assert session.receive(PATIENCE) == "in two parts"
-
-
-def test_receive_without_waiting(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    peer.send_bytes(frame(1, b"a") + frame(1, b"b"))
-    assert session.receive(PATIENCE) == "a"
-    assert session.receive(0) == "b", "both came together"
-    with pytest.raises(TimeoutError):
-        session.receive(0)
+    peer.send("[" * 100_000)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        session.receive_json(PATIENCE)
 
 
 def test_what_came_with_the_handshake_is_received(make_session: MakeSession) -> None:
@@ -160,39 +94,6 @@ def test_iteration_raises_on_any_other_end(session_and_peer: Both) -> None:
     assert error.session is session
 
 
-def test_second_receive_is_refused(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    first = Background(session.receive)
-    while not session._reader.receiving.locked():
-        pass
-    with pytest.raises(syncws.ConcurrencyError, match="another thread is in receive"):
-        session.receive(0)
-    peer.send("for the first")
-    assert first.result() == "for the first"
-
-
-def test_sixteen_threads_send_at_once(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    sizes = [10, 200, 70_000]
-
-    def send(sender: int) -> None:
-        for number in range(30):
-            session.send(f"{sender}:{number}:" + chr(65 + sender) * sizes[number % 3])
-
-    senders = [Background(send, sender) for sender in range(16)]
-    numbers = dict.fromkeys(range(16), 0)
-    for _ in range(16 * 30):
-        sender, number, text = str(peer.receive()).split(":")
-        assert int(number) == numbers[int(sender)], "each sender's messages in order"
-        assert text == chr(65 + int(sender)) * sizes[int(number) % 3]
-        numbers[int(sender)] += 1
-    for background in senders:
-        background.result()
-
-
-# Control frames
-
-
 def test_ping_is_answered_in_receive(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     received = Background(session.receive)
@@ -200,91 +101,6 @@ def test_ping_is_answered_in_receive(session_and_peer: Both) -> None:
     assert peer.expect_pong() == b"are you there"
     peer.send("done")
     assert received.result() == "done"
-
-
-def test_ping_is_answered_while_the_handler_is_elsewhere(session_and_peer: Both) -> None:
-    """Within a second, although nobody ever calls receive()."""
-    _, peer = session_and_peer
-    peer.ping(b"anybody")
-    assert peer.expect_pong(timeout=1.0) == b"anybody"
-
-
-def test_ping_is_answered_while_the_handler_is_busy_between_messages(
-    session_and_peer: Both,
-) -> None:
-    session, peer = session_and_peer
-    peer.send("work")
-    assert session.receive(PATIENCE) == "work"
-    peer.ping(b"still there")
-    assert peer.expect_pong(timeout=1.0) == b"still there"
-
-
-@pytest.mark.usefixtures("quick_stand_in")
-def test_messages_read_ahead_keep_their_order(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    peer.send("one")
-    peer.send(b"two")
-    peer.ping(b"x")
-    assert peer.expect_pong() == b"x"
-    peer.send("three")
-    assert [session.receive(PATIENCE) for _ in range(3)] == ["one", b"two", "three"]
-
-
-@pytest.mark.usefixtures("quick_stand_in")
-def test_reading_ahead_is_bounded(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    count = reader.MAX_QUEUED_MESSAGES + 50
-    for number in range(count):
-        peer.send(str(number))
-    while not session._reader.held_back:
-        pass
-    assert len(session._reader._queue) == reader.MAX_QUEUED_MESSAGES
-    assert [session.receive(PATIENCE) for _ in range(count)] == [str(n) for n in range(count)]
-
-
-@pytest.mark.usefixtures("quick_stand_in")
-def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
-    session, peer = session_and_peer
-    message = b"x" * (reader.MAX_QUEUED_BYTES // 4)
-    sender = Background(peer.send_bytes, frame(2, message) * 64)
-    while not session._reader.held_back:
-        pass
-    assert len(session._reader._queue) == 4
-    assert all(session.receive(PATIENCE) == message for _ in range(64))
-    sender.result()
-    assert session._reader._bytes_queued == session._reader._bytes_taken
-
-
-@pytest.mark.usefixtures("quick_stand_in")
-def test_a_pong_finds_room_in_a_full_socket_later(make_session: MakeSession) -> None:
-    """Answering a ping never waits, and the answer is not forgotten."""
-    session, peer = make_session()
-    sender = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
-    peer.ping(b"first")
-    peer.ping(b"latest")
-    peer.send("and a message")
-    assert session.receive(PATIENCE) == "and a message", "reading went on"
-    assert peer.receive() == BIG
-    assert peer.expect_pong() == b"latest", "one slot is enough"
-    sender.result()
-
-
-def test_two_peers_with_full_buffers_do_not_wait_for_each_other(
-    make_session: MakeSession,
-) -> None:
-    session, peer = make_session()
-    sender = Background(session.send, BIG)
-    # The peer writes as much before it reads anything; the session's handler
-    # is in send(), so the ping thread has to read.
-    session.timeout = PATIENCE
-    messages = [b"y" * 60_000] * 4
-    for message in messages:
-        peer.send(message)
-    assert peer.receive() == BIG
-    sender.result()
-    assert [session.receive(PATIENCE) for _ in messages] == messages
 
 
 def test_ping_gives_the_round_trip_time(session_and_peer: Both) -> None:
@@ -338,139 +154,6 @@ def test_callbacks_may_use_the_session(session_and_peer: Both) -> None:
     peer.answer_close()
     assert done.wait(PATIENCE)
     assert session.wait_closed(PATIENCE) == CloseReason(1000, "", "local")
-
-
-# Keepalive
-
-
-def test_pings_are_sent_and_answered(make_session: MakeSession) -> None:
-    session, peer = make_session(ping_interval=0.02, timeout=5)
-    received = Background(session.receive)
-    payloads = set()
-    for _ in range(5):
-        payload = peer.expect_ping()
-        payloads.add(payload)
-        peer.pong(payload)
-    assert len(payloads) == 5, "each ping has a payload of its own"
-    assert session.close_reason.done() is False
-    peer.send("fine")
-    assert received.result() == "fine"
-
-
-@pytest.mark.parametrize("busy", [False, True])
-def test_peer_that_stops_answering_pings_is_dropped(make_session: MakeSession, busy: bool) -> None:
-    session, peer = make_session(ping_interval=0.05, timeout=0.2)
-    received = None if busy else Background(session.receive)
-    peer.expect_ping()
-    reason = session.wait_closed(PATIENCE)
-    assert reason == CloseReason(1011, "no pong within 0.2 s", "ping_timeout")
-    if received is not None:
-        assert closed(received) == reason
-    with pytest.raises(syncws.ConnectionClosedError):
-        session.send("x")
-
-
-def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
-    session, peer = make_session(ping_interval=0.02, timeout=0.3)
-    received = Background(lambda: [session.receive() for _ in range(12)])
-    for _ in range(12):
-        # Never a pong, but a message for every few pings.
-        for _ in range(5):
-            peer.expect_ping()
-        peer.send("alive")
-    assert len(received.result()) == 12
-
-
-def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand_in: None) -> None:
-    """Its pong lies behind messages that the handler has not taken yet."""
-    session, peer = make_session(ping_interval=0.02, timeout=0.05)
-    for _ in range(reader.MAX_QUEUED_MESSAGES):
-        peer.send("")
-    while not session._reader.held_back:
-        pass
-    for _ in range(10):  # many times the timeout
-        peer.expect_ping()
-    assert not session.close_reason.done()
-    peer.pong(b"")
-    for _ in range(reader.MAX_QUEUED_MESSAGES):
-        assert session.receive(PATIENCE) == ""
-
-
-def test_without_pings_nobody_is_dropped(make_session: MakeSession) -> None:
-    session, peer = make_session(ping_interval=None, timeout=0.05)
-    received = Background(session.receive)
-    with pytest.raises(TimeoutError):
-        peer.next_event(timeout=0.3)
-    peer.send("after a while")
-    assert received.result() == "after a while"
-
-
-@pytest.mark.parametrize("standing_in", [False, True])
-def test_ping_interval_can_be_changed_at_any_time(
-    make_session: MakeSession, standing_in: bool, quick_stand_in: None
-) -> None:
-    session, peer = make_session(ping_interval=None)
-    received = None if standing_in else Background(session.receive)
-    if standing_in:
-        peer.ping()
-        peer.expect_pong()
-    session.ping_interval = 0.01
-    for _ in range(3):
-        peer.pong(peer.expect_ping())
-    session.ping_interval = None
-    assert session.ping_interval is None
-    peer.send("done")
-    assert (received.result() if received else session.receive(PATIENCE)) == "done"
-    with pytest.raises(ValueError, match="greater than 0"):
-        session.ping_interval = 0
-
-
-def test_timeout_can_be_changed_at_any_time(make_session: MakeSession) -> None:
-    session, peer = make_session(ping_interval=0.01, timeout=PATIENCE)
-    peer.expect_ping()
-    session.timeout = 0.05
-    assert session.timeout == 0.05
-    assert session.wait_closed(PATIENCE).cause == "ping_timeout"
-    with pytest.raises(ValueError, match="greater than 0"):
-        session.timeout = 0
-
-
-# A peer that does not read
-
-
-def test_peer_that_stops_reading_is_dropped(make_session: MakeSession) -> None:
-    session, peer = make_session(timeout=0.1)
-    faults.stall(peer.socket)
-    received = Background(session.receive)
-    with pytest.raises(syncws.SendTimeoutError) as caught:
-        session.send(BIG)
-    assert isinstance(caught.value, TimeoutError)
-    assert isinstance(caught.value, syncws.ConnectionClosedError)
-    assert caught.value.reason.cause == "send_timeout"
-    assert closed(received).cause == "send_timeout", "whoever waits wakes up"
-    assert session.wait_closed(PATIENCE).code == 1006
-
-
-def test_send_timeout_of_its_own(make_session: MakeSession) -> None:
-    session, peer = make_session()
-    faults.stall(peer.socket)
-    with pytest.raises(TimeoutError):
-        session.send(BIG, timeout=0.05)
-    assert session.wait_closed(PATIENCE).cause == "send_timeout"
-
-
-def test_a_sender_waits_its_turn_no_longer_than_it_wants(make_session: MakeSession) -> None:
-    session, peer = make_session()
-    first = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
-    with pytest.raises(TimeoutError, match="nothing was sent, try again") as caught:
-        session.send("second", timeout=0.05)
-    assert not isinstance(caught.value, syncws.ConnectionClosed)
-    assert peer.receive() == BIG
-    first.result()
-    session.send("second")
-    assert peer.receive() == "second"
 
 
 # The end, from the peer
@@ -724,35 +407,6 @@ def test_fault_is_answered_and_ends_the_session(
     assert session.wait_closed(PATIENCE).cause == cause
 
 
-@pytest.mark.usefixtures("quick_stand_in")
-def test_fault_waits_for_the_messages_before_it(session_and_peer: Both) -> None:
-    """What came before the fault is received, and can still be answered."""
-    session, peer = session_and_peer
-    peer.send_bytes(frame(1, b"one") + frame(1, b"two") + frame(3))
-    while session._reader._fault is None:
-        pass
-    for expected in ("one", "two"):
-        assert session.receive(PATIENCE) == expected
-        session.send(expected)
-        assert peer.receive() == expected
-    with pytest.raises(syncws.ConnectionClosedError):
-        session.receive(PATIENCE)
-    assert peer.expect_close()[0] == 1002
-
-
-@pytest.mark.usefixtures("quick_stand_in")
-def test_fault_does_not_wait_for_ever(make_session: MakeSession) -> None:
-    _, peer = make_session(close_timeout=0.1)
-    peer.send_bytes(frame(1, b"never received") + frame(3))
-    assert peer.expect_close()[0] == 1002
-
-
-def test_peer_that_sends_on_after_its_fault_is_dropped(make_session: MakeSession) -> None:
-    session, peer = make_session(close_timeout=0.1)
-    peer.send_bytes(frame(3))
-    assert session.wait_closed(PATIENCE).cause == "protocol_error"
-
-
 # About it
 
 
@@ -761,6 +415,6 @@ def test_about(session_and_peer: Both) -> None:
     assert session.remote_address == ("192.0.2.1", 4711)
     assert session.subprotocol is None
     assert session.environ["PATH_INFO"] == "/test"
-    assert repr(session) == "<Session /test with 192.0.2.1:4711: open>"
+    assert repr(session) == "<Session '/test' with 192.0.2.1:4711: open>"
     session.terminate()
     assert "1006" in repr(session)

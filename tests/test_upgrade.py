@@ -176,12 +176,14 @@ def test_end_is_certain_though_the_handler_never_looks(call: Call) -> None:
 def test_refusal(call: Call, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "syncws")
     call.environ["REQUEST_METHOD"] = "POST"
+    call.environ["PATH_INFO"] = "/path\nCRITICAL forged"
     body = call.run(syncws.WebSocketUpgrade(lambda session: None)).result(PATIENCE)
     assert call.status == "400 Bad Request"
     assert body == [b"A WebSocket is opened with GET, not with POST.\n"]
     assert call.connector.calls == []
     (record,) = caplog.records
     assert record.levelno == logging.INFO
+    assert "\n" not in record.getMessage()
 
 
 def test_wsgi_application_for_plain_requests(call: Call) -> None:

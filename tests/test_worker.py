@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import simple_websocket
 import websocket
 from wsproto.events import CloseConnection, TextMessage
@@ -135,6 +136,8 @@ def test_bytes_behind_a_session_are_no_http(server: Server) -> None:
         ({"Host: localhost": "Host: localhost\r\nOrigin: https://evil.net"}, 403, "evil.net"),
         ({"/echo": "/echo?forbidden=1"}, 401, ""),
         ({"/echo": "/nowhere"}, 404, ""),
+        ({"Host: localhost": "Host: localhost\r\nContent-Length: 3"}, 400, "has no body"),
+        ({"Host: localhost": "Host: localhost\r\nTransfer-Encoding: chunked"}, 400, "has no body"),
     ],
 )
 def test_refusals(server: Server, changes: dict[str, str], status: int, reason: str) -> None:
@@ -342,7 +345,7 @@ def test_handler_raises() -> None:
         server.stop()
         assert server.output.count("Traceback") == 1
         assert server.output.count("LookupError: as it was told") == 1
-        assert "the handler of <Session /raises with 127.0.0.1:" in server.output
+        assert "the handler of <Session '/raises' with 127.0.0.1:" in server.output
 
 
 def test_sigterm_tells_50_sessions_and_ends_within_a_second() -> None:
@@ -391,6 +394,29 @@ def test_long_sessions_do_not_worry_the_master() -> None:
         peer.close_socket()
         server.stop()
         assert "WORKER TIMEOUT" not in server.output
+
+
+@pytest.mark.parametrize("path", ["/teardown", "/exits"])
+def test_connection_count_is_right_though_the_application_fails_late(path: str) -> None:
+    with gunicorn("tests.app:other") as server:
+        for _ in range(3):
+            peer = connect(server.port, path)
+            assert peer.receive() == "bye"
+            peer.close_socket()
+        status_when(server, lambda status: status["connections"] == 1 and status["threads"] == 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_the_quick_way_out_says_goodbye_too(number: signal.Signals) -> None:
+    with gunicorn() as server:
+        peers = [connect(server.port, "/echo") for _ in range(20)]
+        server.signal(number)
+        for peer in peers:
+            assert peer.expect_close() == (1001, "")
+            peer.expect_end()
+            peer.close_socket()
+        assert server.wait() == 0
+        assert "Traceback" not in server.output
 
 
 @pytest.fixture(scope="session")
@@ -443,6 +469,60 @@ def test_large_message_over_tls_does_not_wait_for_a_ping(certificate: tuple[Path
             assert client.recv() == "x" * size
             client.close()
         server.stop()
+
+
+def test_tls_clients_that_go_without_waiting_are_counted_right(
+    certificate: tuple[Path, Path],
+) -> None:
+    """gunicorn closes their sockets itself, in its own way, plain HTTP or not."""
+    key, cert = certificate
+    with gunicorn(
+        "tests.app:app", f"--keyfile={key}", f"--certfile={cert}", "--worker-connections=8"
+    ) as server:
+        context = ssl.create_default_context(cafile=str(cert))
+        for upgrade in ("Upgrade: websocket\r\nConnection: Upgrade\r\n", ""):
+            for _ in range(10):
+                with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                    tls = context.wrap_socket(sock, server_hostname="localhost")
+                    tls.sendall(
+                        f"POST /nowhere HTTP/1.1\r\nHost: x\r\n{upgrade}"
+                        "Content-Length: 5\r\n\r\n".encode()
+                    )
+                    faults.reset(tls)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            status = requests.get(
+                f"https://localhost:{server.port}/status", verify=str(cert), timeout=PATIENCE
+            ).json()
+            if status["connections"] == 1 and status["threads"] == 0:
+                break
+            assert time.monotonic() < deadline, status
+        server.stop()
+        assert "Exception in thread" not in server.output
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_unix_socket(tmp_path: Path, certificate: tuple[Path, Path], tls: bool) -> None:
+    key, cert = certificate
+    path = tmp_path / "socket"
+    arguments = [f"--keyfile={key}", f"--certfile={cert}"] if tls else []
+    with (
+        gunicorn("tests.app:app", f"--bind=unix:{path}", *arguments) as server,
+        socket.socket(socket.AF_UNIX) as plain,
+    ):
+        plain.connect(str(path))
+        context = ssl.create_default_context(cafile=str(cert))
+        sock = context.wrap_socket(plain, server_hostname="localhost") if tls else plain
+        sock.settimeout(PATIENCE)
+        sock.sendall(handshake("/echo") + frame(1, b"hello"))
+        received = b""
+        while not received.endswith(b"\x81\x05hello"):
+            data = sock.recv(4096)
+            assert data, received
+            received += data
+        sock.close()
+        server.stop()
+        assert "Traceback" not in server.output
 
 
 def test_slow_handshake_does_not_hold_the_pool(server: Server) -> None:

@@ -1,0 +1,41 @@
+"""Calls that block, in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import syncws
+from syncws import CloseReason
+
+from .pairs import PATIENCE
+
+#: More than the operating system takes for a peer that does not read.
+BIG = b"x" * 16_000_000
+
+
+class Background:
+    """A call that blocks, in a thread; what it gave or raised."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._future = self._pool.submit(function, *args, **kwargs)
+
+    def result(self, timeout: float = PATIENCE) -> Any:
+        try:
+            return self._future.result(timeout)
+        finally:
+            self._pool.shutdown(wait=False)
+
+    def error(self, timeout: float = PATIENCE) -> BaseException | None:
+        try:
+            return self._future.exception(timeout)
+        finally:
+            self._pool.shutdown(wait=False)
+
+
+def closed(call: Background) -> CloseReason:
+    error = call.error()
+    assert isinstance(error, syncws.ConnectionClosed), error
+    return error.reason

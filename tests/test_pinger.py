@@ -1,0 +1,196 @@
+"""Keepalive, and standing in for the handler."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+import syncws
+from syncws import CloseReason, Session, pinger, reader
+
+from .background import Background, closed
+from .conftest import MakeSession
+from .pairs import PATIENCE, Peer
+
+Both = tuple[Session, Peer]
+
+
+def test_ping_is_answered_while_the_handler_is_elsewhere(session_and_peer: Both) -> None:
+    """Within a second, although nobody ever calls receive()."""
+    _, peer = session_and_peer
+    peer.ping(b"anybody")
+    assert peer.expect_pong(timeout=1.0) == b"anybody"
+
+
+def test_ping_is_answered_while_the_handler_is_busy_between_messages(
+    session_and_peer: Both,
+) -> None:
+    session, peer = session_and_peer
+    peer.send("work")
+    assert session.receive(PATIENCE) == "work"
+    peer.ping(b"still there")
+    assert peer.expect_pong(timeout=1.0) == b"still there"
+
+
+def test_pings_are_sent_and_answered(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=0.02, timeout=5)
+    received = Background(session.receive)
+    payloads = set()
+    for _ in range(5):
+        payload = peer.expect_ping()
+        payloads.add(payload)
+        peer.pong(payload)
+    assert len(payloads) == 5, "each ping has a payload of its own"
+    assert session.close_reason.done() is False
+    peer.send("fine")
+    assert received.result() == "fine"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_peer_that_stops_answering_pings_is_dropped(make_session: MakeSession, busy: bool) -> None:
+    session, peer = make_session(ping_interval=0.05, timeout=0.2)
+    received = None if busy else Background(session.receive)
+    peer.expect_ping()
+    reason = session.wait_closed(PATIENCE)
+    assert reason == CloseReason(1011, "no pong within 0.2 s", "ping_timeout")
+    if received is not None:
+        assert closed(received) == reason
+    with pytest.raises(syncws.ConnectionClosedError):
+        session.send("x")
+
+
+def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=0.02, timeout=0.3)
+    received = Background(lambda: [session.receive() for _ in range(12)])
+    for _ in range(12):
+        # Never a pong, but a message for every few pings.
+        for _ in range(5):
+            peer.expect_ping()
+        peer.send("alive")
+    assert len(received.result()) == 12
+
+
+def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand_in: None) -> None:
+    """Its pong lies behind messages that the handler has not taken yet."""
+    session, peer = make_session(ping_interval=0.02, timeout=0.05)
+    for _ in range(reader.MAX_QUEUED_MESSAGES):
+        peer.send("")
+    while not session._reader.held_back:
+        pass
+    for _ in range(10):  # many times the timeout
+        peer.expect_ping()
+    assert not session.close_reason.done()
+    peer.pong(b"")
+    for _ in range(reader.MAX_QUEUED_MESSAGES):
+        assert session.receive(PATIENCE) == ""
+
+
+def test_without_pings_nobody_is_dropped(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=None, timeout=0.05)
+    received = Background(session.receive)
+    with pytest.raises(TimeoutError):
+        peer.next_event(timeout=0.3)
+    peer.send("after a while")
+    assert received.result() == "after a while"
+
+
+@pytest.mark.parametrize("standing_in", [False, True])
+def test_ping_interval_can_be_changed_at_any_time(
+    make_session: MakeSession, standing_in: bool, quick_stand_in: None
+) -> None:
+    session, peer = make_session(ping_interval=None)
+    received = None if standing_in else Background(session.receive)
+    if standing_in:
+        peer.ping()
+        peer.expect_pong()
+    session.ping_interval = 0.01
+    for _ in range(3):
+        peer.pong(peer.expect_ping())
+    session.ping_interval = None
+    assert session.ping_interval is None
+    peer.send("done")
+    assert (received.result() if received else session.receive(PATIENCE)) == "done"
+    with pytest.raises(ValueError, match="greater than 0"):
+        session.ping_interval = 0
+
+
+def test_timeout_can_be_changed_at_any_time(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=0.01, timeout=PATIENCE)
+    peer.expect_ping()
+    session.timeout = 0.05
+    assert session.timeout == 0.05
+    assert session.wait_closed(PATIENCE).cause == "ping_timeout"
+    with pytest.raises(ValueError, match="greater than 0"):
+        session.timeout = 0
+
+
+def test_a_silent_peer_is_noticed_however_many_pings_fit_into_the_timeout(
+    make_session: MakeSession,
+) -> None:
+    session, _ = make_session(ping_interval=0.005, timeout=1)
+    assert session.wait_closed(PATIENCE).cause == "ping_timeout"
+
+
+def test_a_slow_reader_is_not_given_up(make_session: MakeSession) -> None:
+    """The ping lies behind megabytes that the peer is still reading."""
+    session, peer = make_session(ping_interval=0.1, timeout=0.4)
+    peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    size = 2_000_000
+    session.send(b"x" * size, timeout=PATIENCE)
+    peer.socket.settimeout(PATIENCE)
+    read = 0
+    while read < size:  # for several times the timeout
+        received = len(peer.socket.recv(min(64_000, size + 10 - read)))
+        assert received
+        read += received
+        time.sleep(0.04)
+    assert not session.close_reason.done()
+
+
+@pytest.mark.parametrize("pattern", ["receives only", "echoes"])
+def test_the_ping_thread_does_not_wake_for_each_message(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    rounds = 0
+    attend = pinger.Pinger._attend
+
+    def counted(self: pinger.Pinger, now: float) -> float | None:
+        nonlocal rounds
+        rounds += 1
+        return attend(self, now)
+
+    monkeypatch.setattr(pinger.Pinger, "_attend", counted)
+    session, peer = make_session()
+
+    def handle() -> None:
+        for message in session:
+            if pattern == "echoes":
+                session.send(message)
+
+    handler = Background(handle)
+    started = time.monotonic()
+    for number in range(400):
+        peer.send(str(number))
+        if pattern == "echoes":
+            assert peer.receive() == str(number)
+        time.sleep(0.002)
+    elapsed = time.monotonic() - started
+    peer.send_close()
+    handler.result()
+    assert rounds < 10 + 4 * elapsed / pinger.STAND_IN_AFTER
+
+
+def test_without_descriptors_the_deadlines_still_hold(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, quick_stand_in: None
+) -> None:
+    def pipe() -> tuple[int, int]:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr("os.pipe", pipe)
+    session, peer = make_session(ping_interval=None, close_timeout=0.2)
+    peer.ping()
+    peer.expect_pong()
+    session.start_closing(CloseReason(1001, "", "shutdown"))
+    assert session.wait_closed(PATIENCE).cause == "shutdown"
