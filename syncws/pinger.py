@@ -208,7 +208,7 @@ class Pinger:
             # each message.
             since = now + STAND_IN_AFTER
             due = since if due is None else min(due, since)
-        timeout = None if due is None else max(0.0, due - now)
+        timeout = None if due is None else min(max(0.0, due - now), threading.TIMEOUT_MAX)
         wants_room = self._writer.wants_room
         if not standing_in and not wants_room:
             self._wakeup.wait(timeout)

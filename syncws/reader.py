@@ -223,7 +223,8 @@ class Reader:
         Messages that still arrive are kept for a later ``receive()`` as far as
         the queue has room, and thrown away beyond: this side has closed.
         """
-        if not self.read_lock.acquire(timeout=max(0.0, deadline - monotonic())):
+        wait = min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+        if not self.read_lock.acquire(timeout=wait):
             return
         try:
             if self._fault is not None:

@@ -112,6 +112,12 @@ def test_endless_timeouts_are_as_good_as_any(make_session: MakeSession, timeout:
     received = Background(session.receive, timeout)
     peer.send("x")
     assert received.result() == "x"
+    session.ping_interval = timeout
+    session.timeout = timeout
+    closing = Background(session.close, timeout=timeout)
+    assert peer.answer_close() == (1000, "")
+    closing.result()
+    assert session.wait_closed(PATIENCE) == CloseReason(1000, "", "local")
 
 
 def test_a_write_that_is_interrupted_leaves_no_cut_frame_behind(

@@ -1,0 +1,215 @@
+"""permessage-deflate: the negotiation, the bounds, and both directions."""
+
+from __future__ import annotations
+
+import random
+import tracemalloc
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncws import Deflate, Options
+from syncws.deflate import DeflateExtension, negotiate_deflate
+from syncws.handshake import Accept, negotiate
+from syncws.protocol import Fault, Protocol
+
+from .pairs import frame
+from .test_handshake import request
+
+LIMIT = 1024 * 1024
+
+
+def agree(offer: str, **options: Any) -> str | None:
+    agreed = negotiate_deflate(offer.split(","), Deflate(**options), LIMIT)
+    return None if agreed is None else agreed[1]
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        ("permessage-deflate", "server_max_window_bits=12"),
+        (
+            "permessage-deflate; client_max_window_bits",
+            "server_max_window_bits=12; client_max_window_bits=12",
+        ),
+        (
+            "permessage-deflate; client_max_window_bits=10; server_max_window_bits=9",
+            "server_max_window_bits=9; client_max_window_bits=10",
+        ),
+        (
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+            "server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12",
+        ),
+        ('permessage-deflate; server_max_window_bits="10"', "server_max_window_bits=10"),
+        # The first offer that can be accepted.
+        (
+            "permessage-deflate; server_max_window_bits=8, permessage-deflate",
+            "server_max_window_bits=12",
+        ),
+    ],
+)
+def test_offers_that_are_accepted(offer: str, answer: str) -> None:
+    assert agree(offer) == f"permessage-deflate; {answer}"
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "",
+        "x-webkit-deflate-frame",
+        "permessage-deflate; unknown",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; server_max_window_bits=x",
+        "permessage-deflate; server_max_window_bits=²",
+        "permessage-deflate; client_no_context_takeover=1",
+        "permessage-deflate; client_max_window_bits; client_max_window_bits",
+    ],
+)
+def test_offers_that_are_declined(offer: str) -> None:
+    assert agree(offer) is None
+
+
+@given(st.text())
+def test_any_offer_has_an_answer(text: str) -> None:
+    negotiate_deflate([text, f"permessage-deflate;{text}"], Deflate(), LIMIT)
+
+
+def test_off_unless_asked_for() -> None:
+    environ = request(HTTP_SEC_WEBSOCKET_EXTENSIONS="permessage-deflate; client_max_window_bits")
+    for compression, expected in ((None, False), ("deflate", True), (Deflate(level=1), True)):
+        answer = negotiate(environ, Options(compression=compression))  # type: ignore[arg-type]  # of either kind
+        assert isinstance(answer, Accept)
+        assert ("Sec-WebSocket-Extensions" in dict(answer.headers)) is expected
+        assert (answer.deflate is not None) is expected
+    answer = negotiate(request(), Options(compression="deflate"))
+    assert isinstance(answer, Accept)
+    assert answer.deflate is None, "the peer has to offer it"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"server_max_window_bits": 8},
+        {"client_max_window_bits": 16},
+        {"level": 0},
+        {"memory_level": 10},
+        {"min_size": -1},
+    ],
+)
+def test_options_that_can_not_be(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Deflate(**options)  # type: ignore[arg-type]  # integers all
+
+
+def pair(limit: int = LIMIT, **options: Any) -> Protocol:
+    extension = DeflateExtension(Deflate(**options), limit)
+    assert extension.accept("permessage-deflate") is not None
+    return Protocol(max_message_size=limit, deflate=extension)
+
+
+def deflated(data: bytes, bits: int = 15) -> bytes:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -bits)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def received(protocol: Protocol, data: bytes) -> Any:
+    protocol.receive_data(data)
+    return protocol.next_event()
+
+
+TEXT = "compressible " * 100
+
+
+@pytest.mark.parametrize("takeover", [True, False])
+def test_messages_are_compressed(takeover: bool) -> None:
+    protocol = pair(server_no_context_takeover=not takeover)
+    inflater = zlib.decompressobj(-15)
+    sizes = []
+    for _ in range(3):
+        whole = b"".join(protocol.message(TEXT))
+        assert whole[0] == 0xC1, "text, whole, compressed"
+        payload = whole[4:] if whole[1] == 126 else whole[2:]
+        sizes.append(len(payload))
+        if not takeover:
+            inflater = zlib.decompressobj(-15)
+        assert inflater.decompress(payload + b"\x00\x00\xff\xff") == TEXT.encode()
+    assert (sizes[1] < sizes[0]) is takeover
+
+
+def test_small_messages_are_not_compressed() -> None:
+    protocol = pair(min_size=50)
+    assert b"".join(protocol.message("x" * 49))[0] == 0x81
+    assert b"".join(protocol.message(memoryview(b"x" * 50)))[0] == 0xC2
+
+
+def test_compressed_and_plain_messages_may_alternate() -> None:
+    protocol = pair()
+    assert received(protocol, frame(1, deflated(TEXT.encode()), rsv=4)) == TEXT
+    assert received(protocol, frame(1, b"plain")) == "plain"
+    assert received(protocol, frame(2, b"\x00", rsv=4)) == b""
+    part = deflated(b"in fragments")
+    protocol.receive_data(frame(2, part[:3], fin=False, rsv=4) + frame(0, part[3:]))
+    assert protocol.next_event() == b"in fragments"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        frame(1, b"\xff\xff\xff", rsv=4),  # no deflate
+        frame(9, b"x", rsv=4),  # a compressed control frame
+        frame(1, b"x", fin=False) + frame(0, b"y", rsv=4),
+        frame(1, deflated(b"\xff\xfe"), rsv=4),  # no UTF-8
+    ],
+)
+def test_faults(bad: bytes) -> None:
+    event = received(pair(), bad)
+    assert isinstance(event, Fault)
+    assert event.cause == "protocol_error"
+
+
+@pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
+def test_limit_is_exact(size: int) -> None:
+    event = received(pair(), frame(2, deflated(b"x" * size), rsv=4))
+    if size <= LIMIT:
+        assert event == b"x" * size
+    else:
+        assert event == Fault(1009, f"message larger than {LIMIT} bytes", "too_big")
+
+
+@pytest.mark.parametrize("fragments", [1, 50])
+def test_a_bomb_ends_in_1009_with_memory_flat(fragments: int) -> None:
+    bomb = deflated(bytes(1000 * LIMIT))
+    assert len(bomb) > LIMIT * 0.95
+    step = len(bomb) // fragments + 1
+    parts = [bomb[start : start + step] for start in range(0, len(bomb), step)]
+    stream = b"".join(
+        frame(0 if number else 2, part, fin=number == len(parts) - 1, rsv=0 if number else 4)
+        for number, part in enumerate(parts)
+    )
+    protocol = pair()
+    tracemalloc.start()
+    event = None
+    for start in range(0, len(stream), 65536):
+        event = received(protocol, stream[start : start + 65536])
+        if event is not None:
+            break
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(event, Fault)
+    assert (event.code, event.cause) == (1009, "too_big")
+    assert peak < 8 * LIMIT
+
+
+def test_random_messages_survive() -> None:
+    protocol = pair(2**22)
+    source = random.Random(7692)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    for _ in range(50):
+        message = bytes(source.choices(range(8), k=source.randrange(100_000)))
+        payload = compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        assert received(protocol, frame(2, payload[:-4], rsv=4)) == message
