@@ -18,9 +18,10 @@ ping thread read in its place, and put messages into a bounded queue.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from .close import CloseCode, CloseReason
@@ -44,6 +45,15 @@ __all__ = ["Reader"]
 MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 256 * 1024
 
+#: Messages that a session may receive without waiting before it lets other
+#: threads run. Without, one of them ran for a switch interval of 5 ms at a
+#: time: with 100 busy sessions the slowest hundredth of the answers took 0.4 s,
+#: with this 20 ms, and the throughput was the same.
+YIELD_AFTER = 32
+
+# Releases the interpreter's lock, and lets others take it before it comes back.
+_give_way = getattr(os, "sched_yield", lambda: sleep(0))
+
 
 class Reader:
     """The receiving half of a session."""
@@ -65,6 +75,8 @@ class Reader:
         self._pings = pings
         self._wakeup = wakeup
         self._close_timeout = close_timeout
+        # Messages received without waiting for them, since others could run.
+        self._unwaited = 0
         self.receiving = threading.Lock()
         self.read_lock = threading.Lock()
         # What was read ahead: put in under read_lock, taken out under receiving.
@@ -125,6 +137,7 @@ class Reader:
         if self._fault is not None:
             self._fail(self._fault)
         left = None
+        waited = False
         while True:
             event = self._protocol.next_event()
             if event is None:
@@ -137,10 +150,21 @@ class Reader:
                         raise DeadlineError
                     left = max(0.0, deadline - monotonic())
                 self._read(left)
+                waited = True
             elif isinstance(event, (str, bytes)):
+                if not waited:
+                    self._let_others_run()
                 return event
             else:
                 self._take_control(event)
+
+    def _let_others_run(self) -> None:
+        """A message was there already: a peer that sends faster than it is
+        answered shall not keep the interpreter from the other sessions."""
+        self._unwaited += 1
+        if self._unwaited >= YIELD_AFTER:
+            self._unwaited = 0
+            _give_way()
 
     def _take_queued(self) -> str | bytes:
         """By the thread in receive(), which alone takes from the queue."""

@@ -241,3 +241,26 @@ def test_a_reset_is_an_error_whoever_hears_of_it(
     with pytest.raises(syncws.ConnectionClosedError) as caught:
         use_on()
     assert (caught.value.reason.code, caught.value.reason.cause) == (1006, "error")
+
+
+def test_a_busy_peer_lets_others_run(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gave_way = 0
+
+    def give_way() -> None:
+        nonlocal gave_way
+        gave_way += 1
+
+    monkeypatch.setattr(reader, "_give_way", give_way)
+    session, peer = make_session()
+    count = 5 * reader.YIELD_AFTER
+    peer.send_bytes(frame(1, b"x") * (count + 5))
+    for _ in range(count + 5):
+        assert session.receive(PATIENCE) == "x"
+    assert gave_way >= 4, "all but a few of them had come with another one"
+    gave_way = 0
+    for _ in range(count):
+        peer.send("x")
+        assert session.receive(PATIENCE) == "x"
+    assert gave_way == 0, "each of them was waited for"
