@@ -24,11 +24,22 @@ from .transport import make_transport
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Handler", "WebSocketUpgrade", "check_handler", "open_session", "refuse", "websocket"]
+__all__ = [
+    "BUSY",
+    "Handler",
+    "WebSocketUpgrade",
+    "check_handler",
+    "open_session",
+    "refuse",
+    "websocket",
+]
 
 logger = logging.getLogger("syncws")
 
 Handler = Callable[[Session], Any]
+
+#: The answer when there is no thread, or no room, for another session.
+BUSY = Reject(503, "The server can not take more sessions now.", [("Retry-After", "5")])
 
 _FAILED = "the handler of %s failed; the session is closed with 1011"
 
@@ -125,8 +136,7 @@ def open_session(
         session.prepare()
     except RuntimeError as exc:
         logger.warning("no thread for another session: %s", exc)
-        busy = Reject(503, "The server can not take more sessions.", [("Retry-After", "5")])
-        return refuse(busy, environ, start_response)
+        return refuse(BUSY, environ, start_response)
     before = transport.sent
     try:
         answer.headers.extend(extra_headers)

@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from gunicorn import util
 from gunicorn.workers.gthread import ThreadWorker
 
 from .close import CloseCode, CloseReason
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from .upgrade import BUSY, refuse
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -38,6 +39,9 @@ logger = logging.getLogger("syncws")
 #: What handle() gives for a connection that a session thread has taken over.
 _TAKEN_OVER = object()
 
+#: Seconds between two warnings that no more sessions can be taken.
+COMPLAIN_EVERY = 60.0
+
 _GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
 
 
@@ -46,42 +50,76 @@ class WebSocketWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # In a pool thread: the upgrade request just parsed. In a session
-        # thread: the connector of its connection.
+        # In a pool thread: whether a session thread has taken its connection
+        # over, or could not. In a session thread: its connection's connector.
         self._local = threading.local()
-        # Guards the two below; session.start_closing() is called without it.
+        # Guards the four below; session.start_closing() is called without it.
         self._sessions_lock = threading.Lock()
         self._sessions: set[Session] = set()
         self._draining = False
+        self._session_threads = 0
+        self._complained_at = -COMPLAIN_EVERY
+        # A part of the connections is kept for HTTP.
+        self._max_session_threads = self.worker_connections - self.cfg.threads
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        super().check_config(cfg, log)
+        if cfg.worker_connections <= cfg.threads:
+            log.warning(
+                "No WebSocket can be opened: worker_connections (%d) has to be greater than "
+                "threads (%d), which are kept for HTTP.",
+                cfg.worker_connections,
+                cfg.threads,
+            )
 
     # Pool threads
 
     def handle(self, conn: Any) -> Any:
         """Handle a connection with something to read; by a pool or a session thread."""
-        self._local.upgrade = None
+        self._local.taken_over = False
         result = super().handle(conn)
-        request = self._local.upgrade
-        if request is None:
-            return result
+        return _TAKEN_OVER if self._local.taken_over else result
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request, or have a session thread do it."""
+        self._local.busy = False
+        if getattr(self._local, "connector", None) is None and _asks_for_websocket(req):
+            if self._start_session_thread(req, conn):
+                self._local.taken_over = True
+                return False
+            self._local.busy = True  # the wrapper of the application answers
+        return super().handle_request(req, conn)
+
+    def _start_session_thread(self, req: Any, conn: Any) -> bool:
+        with self._sessions_lock:
+            if self._session_threads >= self._max_session_threads:
+                self._complain(
+                    f"{self._session_threads} sessions are open, and the other {self.cfg.threads} "
+                    f"of {self.worker_connections} worker_connections are kept for HTTP"
+                )
+                return False
+            self._session_threads += 1
         try:
             threading.Thread(
                 target=self._run_session_thread,
-                args=(conn, request),
+                args=(conn, req),
                 name=f"syncws session {conn.client}",
                 daemon=True,
             ).start()
         except RuntimeError as exc:
-            logger.warning("no thread for another session: %s", exc)
-            util.write_error(conn.sock, 503, "Service Unavailable", "No thread is free.")
+            with self._sessions_lock:
+                self._session_threads -= 1
+                self._complain(str(exc))
             return False
-        return _TAKEN_OVER
+        return True
 
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request, unless it is for a session thread to answer."""
-        if getattr(self._local, "connector", None) is None and _asks_for_websocket(req):
-            self._local.upgrade = req
-            return False
-        return super().handle_request(req, conn)
+    def _complain(self, why: str) -> None:
+        """Once in a while: how often is for the peers to say."""
+        now = monotonic()
+        if now - self._complained_at >= COMPLAIN_EVERY:
+            self._complained_at = now
+            logger.warning("WebSocket requests are answered with 503: %s", why)
 
     # Session threads
 
@@ -106,6 +144,9 @@ class WebSocketWorker(ThreadWorker):
 
         def with_connector(environ: Any, start_response: Any) -> Any:
             connector = getattr(self._local, "connector", None)
+            if getattr(self._local, "busy", False):
+                start_response.__self__.force_close()
+                return refuse(BUSY, environ, start_response)
             if connector is not None:
                 connector.response = start_response.__self__
                 # Bytes that the peer sent behind its request are the
@@ -142,6 +183,8 @@ class WebSocketWorker(ThreadWorker):
 
     def _count_closed(self) -> None:
         self.nr_conns -= 1
+        with self._sessions_lock:
+            self._session_threads -= 1
 
     def is_parent_alive(self) -> bool:
         if super().is_parent_alive():

@@ -183,3 +183,18 @@ def fail(error: BaseException | None) -> None:
 
 
 other.add_url_rule("/status", view_func=status)
+
+
+def no_threads(environ: Any, start_response: Any) -> Any:
+    """The application, on a system that has no thread left."""
+    return app(environ, start_response)
+
+
+def run_out_of_threads() -> None:
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("syncws session"):
+            raise RuntimeError("can't start new thread")
+        started(self)
+
+    started = threading.Thread.start
+    threading.Thread.start = start  # type: ignore[method-assign]  # as the system would do it

@@ -11,4 +11,6 @@ threads = 2
 
 def post_worker_init(worker: Any) -> None:
     app.WORKER = worker
+    if worker.app.app_uri.endswith(":no_threads"):
+        app.run_out_of_threads()
     worker.log.info("worker is ready")

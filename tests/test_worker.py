@@ -384,6 +384,43 @@ def test_sigterm_while_handlers_work_waits_for_them() -> None:
         assert "Traceback" not in server.output
 
 
+def test_http_has_its_share_when_sessions_have_theirs() -> None:
+    with gunicorn("tests.app:app", "--worker-connections=10") as server:
+        peers = [connect(server.port, "/echo") for _ in range(8)]
+        for _ in range(3):
+            head, sock, _ = exchange(server.port, handshake("/echo?refused=1"))
+            sock.close()
+            assert head.startswith("HTTP/1.1 503 ")
+            assert "Retry-After: 5" in head
+            assert "Connection: close" in head
+            assert server.get("/").text == "plain HTTP\n"
+        server.wait_for_line(r'"GET /echo\?refused=1 HTTP/1\.1" 503 ', count=3)
+        server.wait_for_line("8 sessions are open, and the other 2 of 10 worker_connections")
+        assert sum("are answered with 503" in line for line in server.lines) == 1, "not each time"
+        for peer in peers:
+            peer.send("still here")
+            assert peer.receive() == "still here"
+        peers.pop().close_socket()
+        status_when(server, lambda status: status["connections"] == 8)
+        peers.append(connect(server.port, "/echo"))
+        for peer in peers:
+            peer.close_socket()
+
+
+def test_no_thread_for_a_session() -> None:
+    with gunicorn("tests.app:no_threads") as server:
+        head, sock, _ = exchange(server.port, handshake("/echo"))
+        sock.close()
+        assert head.startswith("HTTP/1.1 503 ")
+        server.wait_for_line("can't start new thread")
+        status_when(server, lambda status: status["connections"] == 1)
+
+
+def test_settings_without_room_for_sessions_are_reported() -> None:
+    with gunicorn("tests.app:app", "--worker-connections=2") as server:
+        server.wait_for_line("No WebSocket can be opened")
+
+
 def test_long_sessions_do_not_worry_the_master() -> None:
     with gunicorn("tests.app:app", "--timeout=1") as server:
         peer = connect(server.port, "/echo")
