@@ -23,6 +23,9 @@ _FIN_TEXT = 0x81
 _FIN_BINARY = 0x82
 _MASKED = 0x80
 
+#: Parts of a payload that are kept apart at most.
+_MAX_PARTS = 1024
+
 _UINT16 = Struct("!H")
 _UINT64 = Struct("!Q")
 _HEADER16 = Struct("!BBH")
@@ -46,15 +49,15 @@ class PlainFrame:
     not at the end of a megabyte (RFC 6455 section 8.1).
     """
 
-    __slots__ = ("_decode", "_key", "_parts", "missing", "size")
+    __slots__ = ("_binary", "_decode", "_key", "_text", "missing")
 
     def __init__(self, *, text: bool, size: int, key: bytes) -> None:
-        self.size = size
         #: Bytes of the payload that have yet to come.
         self.missing = size
         self._key = key
         self._decode = codecs.getincrementaldecoder("utf-8")().decode if text else None
-        self._parts: list[str] | list[bytes] = []
+        self._text: list[str] = []
+        self._binary: list[bytes] = []
 
     def take(self, data: bytes) -> str | bytes | None:
         """Take the next bytes, ``missing`` at most; the message once it is whole.
@@ -68,10 +71,18 @@ class PlainFrame:
         if turn:
             self._key = self._key[turn:] + self._key[:turn]
         if self._decode is None:
-            self._parts.append(part)  # type: ignore[arg-type]  # a list of bytes for binary
-            return None if self.missing else b"".join(self._parts)  # type: ignore[arg-type]  # as above
-        self._parts.append(self._decode(part, not self.missing))  # type: ignore[arg-type]  # a list of str for text
-        return None if self.missing else "".join(self._parts)  # type: ignore[arg-type]  # as above
+            self._binary.append(part)
+            if self.missing and len(self._binary) < _MAX_PARTS:
+                return None
+            # Once whole; and now and then, so that a megabyte that comes byte
+            # by byte takes a megabyte.
+            self._binary = [b"".join(self._binary)]
+            return None if self.missing else self._binary[0]
+        self._text.append(self._decode(part, not self.missing))
+        if self.missing and len(self._text) < _MAX_PARTS:
+            return None
+        self._text = ["".join(self._text)]
+        return None if self.missing else self._text[0]
 
 
 def plain_frame_at(data: bytes, start: int) -> tuple[int, int] | None:

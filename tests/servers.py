@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import requests
 from gunicorn.config import Config
@@ -156,3 +159,13 @@ def werkzeug(app: str = "tests.app:app", *arguments: str) -> Server:
         r"Running on https?://127\.0\.0\.1:(\d+)",
         PYTHONDONTWRITEBYTECODE="1",
     )
+
+
+def status_when(server: Server, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Ask the server how it is until the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        status: dict[str, Any] = server.get("/status").json()
+        if condition(status):
+            return status
+        assert time.monotonic() < deadline, status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,3 +131,20 @@ def test_missing_bytes_are_known() -> None:
     protocol.receive_data(whole[20_000:])
     assert protocol.next_event() == b"x" * 50_000
     assert protocol.missing == 0
+
+
+@pytest.mark.parametrize("opcode", [1, 2])
+def test_a_message_that_comes_byte_by_byte_takes_no_more_memory(opcode: int) -> None:
+    protocol = Protocol(max_message_size=LIMIT)
+    whole = frame(opcode, b"x" * 50_000)
+    tracemalloc.start()
+    for value in whole[:-1]:
+        protocol.receive_data(bytes([value]))
+        assert protocol.next_event() is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    protocol.receive_data(whole[-1:])
+    message = protocol.next_event()
+    assert isinstance(message, (str, bytes))
+    assert len(message) == 50_000
+    assert peak < 6 * 50_000

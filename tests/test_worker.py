@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
-import ssl
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import requests
 import simple_websocket
 import websocket
 from wsproto.events import CloseConnection, TextMessage
@@ -20,7 +16,7 @@ from wsproto.events import CloseConnection, TextMessage
 from . import faults
 from .clients import connect, exchange, handshake
 from .pairs import PATIENCE, frame
-from .servers import Server, gunicorn
+from .servers import Server, gunicorn, status_when
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +26,6 @@ def server() -> Iterator[Server]:
         running.stop()
         # Whatever the peers of this module's tests did, nothing here was at fault.
         assert "Traceback" not in running.output
-
-
-def status_when(server: Server, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask the server how it is until the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        status: dict[str, Any] = server.get("/status").json()
-        if condition(status):
-            return status
-        assert time.monotonic() < deadline, status
 
 
 @pytest.fixture(autouse=True)
@@ -330,236 +316,6 @@ def test_normal_ends_log_no_exception(server: Server) -> None:
     logged = "\n".join(server.lines[lines:])
     assert "Traceback" not in logged
     assert "rror" not in logged.replace("/error", "")
-
-
-# A server of their own
-
-
-def test_handler_raises() -> None:
-    with gunicorn() as server:
-        peer = connect(server.port, "/raises")
-        assert peer.receive() == "now"
-        assert peer.answer_close() == (1011, "")
-        peer.expect_end()
-        peer.close_socket()
-        server.stop()
-        assert server.output.count("Traceback") == 1
-        assert server.output.count("LookupError: as it was told") == 1
-        assert "the handler of <Session '/raises' with 127.0.0.1:" in server.output
-
-
-def test_sigterm_tells_50_sessions_and_ends_within_a_second() -> None:
-    with gunicorn() as server:
-        peers = [connect(server.port, "/echo") for _ in range(49)]
-        busy = connect(server.port, "/sends")
-        assert busy.receive() == "tick"
-        server.signal(signal.SIGTERM)
-        started = time.monotonic()
-        for peer in peers:
-            assert peer.answer_close() == (1001, "")
-        while isinstance(event := busy.next_event(), TextMessage):
-            pass
-        assert isinstance(event, CloseConnection)
-        assert event.code == 1001
-        busy.send_close(1001)
-        assert server.wait() == 0
-        assert time.monotonic() - started < 1
-        for peer in [*peers, busy]:
-            peer.expect_end()
-            peer.close_socket()
-        assert "Traceback" not in server.output
-        assert sum('"GET /echo HTTP/1.1" 101' in line for line in server.lines) == 49
-
-
-def test_sigterm_while_handlers_work_waits_for_them() -> None:
-    with gunicorn() as server:
-        peer = connect(server.port, "/sleeps/1.5")
-        assert peer.receive() == "sleeping"
-        server.signal(signal.SIGTERM)
-        # Told at once, although the handler is busy.
-        assert peer.answer_close(timeout=1.0) == (1001, "")
-        peer.expect_end()
-        peer.close_socket()
-        assert server.wait() == 0
-        assert "Traceback" not in server.output
-
-
-def test_http_has_its_share_when_sessions_have_theirs() -> None:
-    with gunicorn("tests.app:app", "--worker-connections=10") as server:
-        peers = [connect(server.port, "/echo") for _ in range(8)]
-        for _ in range(3):
-            head, sock, _ = exchange(server.port, handshake("/echo?refused=1"))
-            sock.close()
-            assert head.startswith("HTTP/1.1 503 ")
-            assert "Retry-After: 5" in head
-            assert "Connection: close" in head
-            assert server.get("/").text == "plain HTTP\n"
-        server.wait_for_line(r'"GET /echo\?refused=1 HTTP/1\.1" 503 ', count=3)
-        server.wait_for_line("8 sessions are open, and the other 2 of 10 worker_connections")
-        assert sum("are answered with 503" in line for line in server.lines) == 1, "not each time"
-        for peer in peers:
-            peer.send("still here")
-            assert peer.receive() == "still here"
-        peers.pop().close_socket()
-        status_when(server, lambda status: status["connections"] == 8)
-        peers.append(connect(server.port, "/echo"))
-        for peer in peers:
-            peer.close_socket()
-
-
-def test_no_thread_for_a_session() -> None:
-    with gunicorn("tests.app:no_threads") as server:
-        head, sock, _ = exchange(server.port, handshake("/echo"))
-        sock.close()
-        assert head.startswith("HTTP/1.1 503 ")
-        server.wait_for_line("can't start new thread")
-        status_when(server, lambda status: status["connections"] == 1)
-
-
-def test_settings_without_room_for_sessions_are_reported() -> None:
-    with gunicorn("tests.app:app", "--worker-connections=2") as server:
-        server.wait_for_line("No WebSocket can be opened")
-
-
-def test_long_sessions_do_not_worry_the_master() -> None:
-    with gunicorn("tests.app:app", "--timeout=1") as server:
-        peer = connect(server.port, "/echo")
-        with pytest.raises(TimeoutError):
-            peer.next_event(timeout=2.5)
-        peer.send("still here")
-        assert peer.receive() == "still here"
-        peer.close_socket()
-        server.stop()
-        assert "WORKER TIMEOUT" not in server.output
-
-
-@pytest.mark.parametrize("path", ["/teardown", "/exits"])
-def test_connection_count_is_right_though_the_application_fails_late(path: str) -> None:
-    with gunicorn("tests.app:other") as server:
-        for _ in range(3):
-            peer = connect(server.port, path)
-            assert peer.receive() == "bye"
-            peer.close_socket()
-        status_when(server, lambda status: status["connections"] == 1 and status["threads"] == 0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
-def test_the_quick_way_out_says_goodbye_too(number: signal.Signals) -> None:
-    with gunicorn() as server:
-        peers = [connect(server.port, "/echo") for _ in range(20)]
-        server.signal(number)
-        for peer in peers:
-            assert peer.expect_close() == (1001, "")
-            peer.expect_end()
-            peer.close_socket()
-        assert server.wait() == 0
-        assert "Traceback" not in server.output
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A key and a certificate for localhost."""
-    from .certificates import make_certificate
-
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-def test_tls(certificate: tuple[Path, Path]) -> None:
-    key, cert = certificate
-    with gunicorn("tests.app:app", f"--keyfile={key}", f"--certfile={cert}") as server:
-        context = ssl.create_default_context(cafile=str(cert))
-        client = websocket.create_connection(
-            f"wss://localhost:{server.port}/echo",
-            sslopt={"context": context},
-            timeout=PATIENCE,
-        )
-        for message in ("héllo", "x" * 200_000):
-            client.send(message)
-            assert client.recv() == message
-        client.ping("over TLS")
-        assert client.recv_data(control_frame=True) == (websocket.ABNF.OPCODE_PONG, b"over TLS")
-        client.close()
-        assert server.wait_for_line("/echo.* 101")
-        server.stop()
-        assert "Traceback" not in server.output
-
-
-def test_large_message_over_tls_does_not_wait_for_a_ping(certificate: tuple[Path, Path]) -> None:
-    """Bytes that TLS has decrypted already do not make the socket readable."""
-    key, cert = certificate
-    with gunicorn("tests.app:app", f"--keyfile={key}", f"--certfile={cert}") as server:
-        context = ssl.create_default_context(cafile=str(cert))
-        client = websocket.create_connection(
-            f"wss://localhost:{server.port}/sleeps/0.0",
-            sslopt={"context": context},
-            timeout=PATIENCE,
-        )
-        assert client.recv() == "sleeping"
-        client.close()
-        for size in (4096, 5000, 16_384, 16_385, 100_000):
-            client = websocket.create_connection(
-                f"wss://localhost:{server.port}/pings",
-                sslopt={"context": context},
-                timeout=2,
-            )
-            client.send("x" * size)
-            assert client.recv() == "x" * size
-            client.close()
-        server.stop()
-
-
-def test_tls_clients_that_go_without_waiting_are_counted_right(
-    certificate: tuple[Path, Path],
-) -> None:
-    """gunicorn closes their sockets itself, in its own way, plain HTTP or not."""
-    key, cert = certificate
-    with gunicorn(
-        "tests.app:app", f"--keyfile={key}", f"--certfile={cert}", "--worker-connections=8"
-    ) as server:
-        context = ssl.create_default_context(cafile=str(cert))
-        for upgrade in ("Upgrade: websocket\r\nConnection: Upgrade\r\n", ""):
-            for _ in range(10):
-                with socket.create_connection(("127.0.0.1", server.port)) as sock:
-                    tls = context.wrap_socket(sock, server_hostname="localhost")
-                    tls.sendall(
-                        f"POST /nowhere HTTP/1.1\r\nHost: x\r\n{upgrade}"
-                        "Content-Length: 5\r\n\r\n".encode()
-                    )
-                    faults.reset(tls)
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            status = requests.get(
-                f"https://localhost:{server.port}/status", verify=str(cert), timeout=PATIENCE
-            ).json()
-            if status["connections"] == 1 and status["threads"] == 0:
-                break
-            assert time.monotonic() < deadline, status
-        server.stop()
-        assert "Exception in thread" not in server.output
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_unix_socket(tmp_path: Path, certificate: tuple[Path, Path], tls: bool) -> None:
-    key, cert = certificate
-    path = tmp_path / "socket"
-    arguments = [f"--keyfile={key}", f"--certfile={cert}"] if tls else []
-    with (
-        gunicorn("tests.app:app", f"--bind=unix:{path}", *arguments) as server,
-        socket.socket(socket.AF_UNIX) as plain,
-    ):
-        plain.connect(str(path))
-        context = ssl.create_default_context(cafile=str(cert))
-        sock = context.wrap_socket(plain, server_hostname="localhost") if tls else plain
-        sock.settimeout(PATIENCE)
-        sock.sendall(handshake("/echo") + frame(1, b"hello"))
-        received = b""
-        while not received.endswith(b"\x81\x05hello"):
-            data = sock.recv(4096)
-            assert data, received
-            received += data
-        sock.close()
-        server.stop()
-        assert "Traceback" not in server.output
 
 
 def test_slow_handshake_does_not_hold_the_pool(server: Server) -> None:
