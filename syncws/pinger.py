@@ -1,4 +1,4 @@
-"""The ping thread of a session: keepalive, standing in, deadlines, the last word.
+"""Looking after a session: keepalive, standing in, deadlines, the last word.
 
 1. *Keepalive*: a ping every ``interval`` seconds; no pong, nor any other sign
    of life, within ``timeout`` ends the session.
@@ -6,21 +6,30 @@
    it waits for something else, it only sends. Somebody must still answer pings
    and notice a Close.
 3. *Deadlines*: an end that has begun is finished in time.
-4. *The last word*: it resolves the futures, outside of every lock, and is the
-   last of the session to go.
+4. *The last word*: the futures are resolved, outside of every lock.
 
-It never waits for the peer except in ``poll()``, and wakes up only when there
-is something to do. A session idle in ``receive()``, and one that only sends,
-cost nothing but their pings.
+While the handler is in ``receive()`` the clock's thread does all of it, in
+passing: nothing there waits. As soon as something has to be waited for, and
+for the callbacks of futures, which are users' code, the session gets a *ping
+thread*; it ends when the handler has been back in ``receive()`` for a while.
+So a session idle in ``receive()`` costs one thread and its pings. The ping
+thread never waits for the peer except in ``poll()``, and wakes up only when
+there is something to do.
+
+Whoever looks after the session has the *turn*, a lock: the clock for a moment,
+the ping thread as long as it runs, and ``end()`` takes it for good. So there is
+one at a time, and nobody uses the socket afterwards.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from .clock import CLOCK
 from .close import CloseCode, CloseReason
 
 if TYPE_CHECKING:
@@ -40,9 +49,22 @@ logger = logging.getLogger("syncws")
 STAND_IN_AFTER = 0.8
 
 
+_FAILED = CloseReason(CloseCode.ABNORMAL_CLOSURE, "looking after the session failed", "error")
+
+
+class _Plan(NamedTuple):
+    """What to wait for next, and until when at most (monotonic; None for ever)."""
+
+    due: float | None
+    #: The peer's bytes, in the handler's place.
+    read: bool
+    #: Room for a control frame.
+    write: bool
+
+
 class Pinger:
-    """Owns the ping thread. ``interval`` and ``timeout`` may be changed by any
-    thread, followed by ``Wakeup.set()``."""
+    """Looks after one session. ``interval`` and ``timeout`` may be changed by
+    any thread, followed by ``Wakeup.set()``."""
 
     def __init__(
         self,
@@ -55,7 +77,7 @@ class Pinger:
         *,
         interval: float | None,
         timeout: float,
-        name: str,
+        name: Callable[[], str],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -65,9 +87,14 @@ class Pinger:
         self._wakeup = wakeup
         self.interval = interval
         self.timeout = timeout
-        #: Set once the 101 is out: nothing may be written before it.
-        self.opened = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._name = name
+        self._turn = threading.Lock()
+        # The ping thread, while there is one. Under the turn.
+        self._thread: threading.Thread | None = None
+        # Whether the last word has been spoken. Under the turn.
+        self._published = False
+        # For the thread that calls start() and end().
+        self._started = self._ended = False
         self._last_ping = 0.0
         # The last sign of life: bytes received until then, and when that was.
         self._heard = 0
@@ -79,37 +106,111 @@ class Pinger:
         # When the handler had last left receive(), as it was seen last.
         self._left_at = 0.0
 
-    def start(self) -> None:
-        """Start the thread. Raises ``RuntimeError`` when the system has none left."""
-        self._thread.start()
+    # For the session
 
-    def join(self, timeout: float) -> None:
-        """Wait for the thread to end, unless this is the thread itself."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+    def start(self) -> None:
+        """Make sure of the clock. Raises ``RuntimeError`` when the system has no thread left."""
+        CLOCK.enter()
+        self._started = True
+
+    def opened(self) -> None:
+        """The 101 is out: from now on the session is looked after."""
+        self._last_ping = self._heard_at = now = monotonic()
+        self._wakeup.call = self._look_soon
+        CLOCK.schedule(self, now + min(STAND_IN_AFTER, self.interval or STAND_IN_AFTER))
+
+    def end(self, timeout: float) -> None:
+        """Have the last word, once the end is finished; after this nobody looks
+        after the session any more, nor uses its socket.
+
+        Waits for a callback that runs in the ping thread, for ``timeout``
+        seconds at most. By the session's server, in one thread.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        if self._thread is not threading.current_thread() and self._turn.acquire(timeout=timeout):
+            self._have_the_last_word()
+        if self._started:
+            CLOCK.leave(self)
+
+    # With the turn
+
+    def _look_soon(self) -> None:
+        """Something has changed, and there is no ping thread."""
+        CLOCK.schedule(self, monotonic())
+
+    def on_time(self, now: float) -> None:
+        """A look in passing, by the clock."""
+        if not self._turn.acquire(blocking=False):
+            return  # there is a ping thread, or nothing more to do
+        handed_over = False
+        try:
+            if not self._published:
+                handed_over = self._look(now)
+        except Exception:
+            logger.exception("looking after a session failed; it is terminated")
+            self._ending.finish(_FAILED)
+        finally:
+            if not handed_over:
+                self._turn.release()
+
+    def _look(self, now: float) -> bool:
+        """Do what is due; True when the turn went to a ping thread."""
+        self._wakeup.clear()
+        due = self._attend(now)
+        if not self._ending.finished and not self._pings.due:
+            plan = self._plan(due)
+            due = plan.due
+            if not plan.read and not plan.write:
+                if due is not None:
+                    CLOCK.schedule(self, due)
+                return False
+        self._thread = threading.Thread(target=self._run, name=self._name(), daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            self._thread = None
+            logger.info("no thread to look after %s: %s", self._name(), exc)
+            later = now + STAND_IN_AFTER
+            CLOCK.schedule(self, later if due is None else min(due, later))
+            return False
+        return True
 
     def _run(self) -> None:
+        """The ping thread. It got the turn from the clock, and gives it back."""
         try:
-            self._last_ping = self._heard_at = monotonic()
-            while not self.opened and not self._ending.finished:
-                self._wakeup.wait(min(STAND_IN_AFTER, self.interval or STAND_IN_AFTER))
-                self._wakeup.clear()
-            while not self._ending.finished:
+            while True:
                 self._wakeup.clear()
                 due = self._attend(monotonic())
                 self._pings.publish()
-                if not self._ending.finished:
-                    self._wait(due)
+                if self._ending.finished:
+                    break
+                plan = self._plan(due)
+                if not plan.read and not plan.write and not self._reader.watched:
+                    # The handler is in receive() and stays there.
+                    if plan.due is not None:
+                        CLOCK.schedule(self, plan.due)
+                    return
+                self._wait(plan)
+            self._have_the_last_word()
         except Exception:
-            logger.exception("the ping thread of a session failed; the session is terminated")
+            logger.exception("looking after a session failed; it is terminated")
+            self._ending.finish(_FAILED)
         finally:
-            self._ending.finish(
-                CloseReason(CloseCode.ABNORMAL_CLOSURE, "the ping thread failed", "error")
-            )
+            self._wakeup.close()
+            self._thread = None
+            self._turn.release()
+            if not self._published and (self._wakeup.is_set or self._ending.finished):
+                # That was after the last look.
+                self._look_soon()
+
+    def _have_the_last_word(self) -> None:
+        if not self._published:
+            self._published = True
             self._pings.fail_all(self._ending.exception())
             self._pings.publish()
             self._ending.publish()
-            self._wakeup.close()
 
     def _attend(self, now: float) -> float | None:
         """Do what is due; gives the moment when something will be, None for never."""
@@ -183,8 +284,7 @@ class Pinger:
         self._left_at = left_at
         return stays
 
-    def _wait(self, due: float | None) -> None:
-        """Wait until ``due``, for a wake-up, or in the handler's place for the peer."""
+    def _plan(self, due: float | None) -> _Plan:
         now = monotonic()
         standing_in = False
         left_at = self._reader.left_at
@@ -208,17 +308,19 @@ class Pinger:
             # each message.
             since = now + STAND_IN_AFTER
             due = since if due is None else min(due, since)
-        timeout = None if due is None else min(max(0.0, due - now), threading.TIMEOUT_MAX)
-        wants_room = self._writer.wants_room
-        if not standing_in and not wants_room:
-            self._wakeup.wait(timeout)
-            return
+        return _Plan(due, standing_in, self._writer.wants_room)
+
+    def _wait(self, plan: _Plan) -> None:
+        """Wait until something is due, for a wake-up, for room, or in the
+        handler's place for the peer."""
+        now = monotonic()
+        timeout = None if plan.due is None else min(max(0.0, plan.due - now), threading.TIMEOUT_MAX)
         wake = self._wakeup.fileno()
         if wake is None:
             # No descriptor is left to be woken through: look around often.
             timeout = min(STAND_IN_AFTER, STAND_IN_AFTER if timeout is None else timeout)
-        self._transport.wait(read=standing_in, write=wants_room, timeout=timeout, wake=wake)
-        if wants_room:
+        self._transport.wait(read=plan.read, write=plan.write, timeout=timeout, wake=wake)
+        if plan.write:
             self._writer.flush_control()
-        if standing_in and not self._reader.busy:
+        if plan.read and not self._reader.busy:
             self._reader.stand_in()

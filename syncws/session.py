@@ -4,8 +4,8 @@ Concurrency: every method may be called from any thread. One thread at a time
 may be in ``receive()``; any number may send, ping and close at the same time,
 and messages go out whole, one after the other. ``close()`` and ``terminate()``
 wake a thread that is blocked in ``receive()`` or ``send()``. Callbacks of the
-futures run in the session's ping thread and have to be quick: while one runs,
-nobody keeps the session alive.
+futures run in the session's ping thread, or in the handler's once that has
+returned, and have to be quick: while one runs, nobody keeps the session alive.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Session:
             wakeup,
             interval=options.ping_interval,
             timeout=options.timeout,
-            name=f"syncws ping {':'.join(map(str, self.remote_address))}",
+            name=self._ping_thread_name,
         )
 
     # Messages
@@ -280,10 +280,13 @@ class Session:
         path = self.environ.get("PATH_INFO", "")
         return f"<Session {path!r} with {host}:{port}: {state}>"
 
+    def _ping_thread_name(self) -> str:
+        return f"syncws ping {':'.join(map(str, self.remote_address))}"
+
     # For servers
 
     def prepare(self) -> None:
-        """Start the ping thread, before the 101 is sent.
+        """Make ready, before the 101 is sent.
 
         Raises ``RuntimeError`` when the system has no thread left.
         """
@@ -291,17 +294,17 @@ class Session:
 
     def opened(self) -> None:
         """The 101 has been sent."""
-        self._pinger.opened = True
+        self._pinger.opened()
 
     def start_closing(self, reason: CloseReason) -> None:
-        """Send a Close and return at once: the ping thread sees to the rest."""
+        """Send a Close and return at once: the rest is seen to."""
         self._ending.begin(reason, monotonic() + self._close_timeout)
         self._writer.close()
 
     def conclude(self, reason: CloseReason) -> None:
-        """Close if that has not been done, and wait for the ping thread to end.
+        """Close if that has not been done, and have the last word.
 
         When this returns nobody uses the socket any more.
         """
         self._close(reason)
-        self._pinger.join(self._close_timeout)
+        self._pinger.end(self._close_timeout)

@@ -1,13 +1,13 @@
 """The gunicorn worker class: ``gunicorn -k syncws.worker.WebSocketWorker``.
 
-gunicorn's own threaded worker, with one difference: a request that asks for a
-WebSocket leaves the pool of HTTP threads as soon as its head is parsed, and
-goes on in a thread of its own. Everything else, plain HTTP above all, is
-gunicorn's code, untouched.
+gunicorn's own threaded worker, with one difference: as soon as the head of a
+request that asks for a WebSocket is parsed, its thread steps out of the pool of
+HTTP threads and becomes that session's. Everything else, plain HTTP above all,
+is gunicorn's code, untouched.
 
 Threads: the *main* thread accepts, polls and keeps the connection count; *pool*
 threads handle HTTP; a *session* thread handles one upgrade request, whatever
-comes of it, and ends.
+comes of it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from .close import CloseCode, CloseReason
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from .pool import Pool
 from .upgrade import BUSY, refuse
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ __all__ = ["WebSocketWorker"]
 
 logger = logging.getLogger("syncws")
 
-#: What handle() gives for a connection that a session thread has taken over.
-_TAKEN_OVER = object()
+#: What handle() gives for a connection that was a session's, and is closed.
+_SESSION_OVER = object()
 
 #: Seconds between two warnings that no more sessions can be taken.
 COMPLAIN_EVERY = 60.0
@@ -50,13 +51,14 @@ class WebSocketWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # In a pool thread: whether a session thread has taken its connection
-        # over, or could not. In a session thread: its connection's connector.
+        # In a pool thread: whether there was no room for a session. In a
+        # session thread: its connection's connector.
         self._local = threading.local()
         # Guards the four below; session.start_closing() is called without it.
         self._sessions_lock = threading.Lock()
         self._sessions: set[Session] = set()
         self._draining = False
+        self._quitting = False
         self._session_threads = 0
         self._complained_at = -COMPLAIN_EVERY
         # A part of the connections is kept for HTTP.
@@ -73,25 +75,41 @@ class WebSocketWorker(ThreadWorker):
                 cfg.threads,
             )
 
+    def get_thread_pool(self) -> Any:
+        self._pool = Pool(self.cfg.threads, "syncws http")
+        return self._pool
+
     # Pool threads
 
     def handle(self, conn: Any) -> Any:
-        """Handle a connection with something to read; by a pool or a session thread."""
-        self._local.taken_over = False
-        result = super().handle(conn)
-        return _TAKEN_OVER if self._local.taken_over else result
+        """Handle a connection with something to read."""
+        self._local.connector = None
+        try:
+            result = super().handle(conn)
+        except BaseException:
+            if self._local.connector is None:
+                raise
+            logger.exception("the thread of a session failed")
+        if self._local.connector is None:
+            return result
+        # This may wait for the peer to close too: not on the main thread,
+        # where it would hold up every other connection.
+        with contextlib.suppress(OSError):  # closed already
+            conn.close(graceful=True)
+        return _SESSION_OVER
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request, or have a session thread do it."""
+        """Answer a request; one that asks for a WebSocket outside of the pool."""
         self._local.busy = False
-        if getattr(self._local, "connector", None) is None and _asks_for_websocket(req):
-            if self._start_session_thread(req, conn):
-                self._local.taken_over = True
-                return False
-            self._local.busy = True  # the wrapper of the application answers
+        if _asks_for_websocket(req):
+            if self._step_out(conn):
+                self._local.connector = _WorkerConnector(self, conn)
+            else:
+                self._local.busy = True  # the wrapper of the application answers
         return super().handle_request(req, conn)
 
-    def _start_session_thread(self, req: Any, conn: Any) -> bool:
+    def _step_out(self, conn: Any) -> bool:
+        """Make this thread one for a session, if there is room for another."""
         with self._sessions_lock:
             if self._session_threads >= self._max_session_threads:
                 self._complain(
@@ -101,12 +119,7 @@ class WebSocketWorker(ThreadWorker):
                 return False
             self._session_threads += 1
         try:
-            threading.Thread(
-                target=self._run_session_thread,
-                args=(conn, req),
-                name=f"syncws session {conn.client}",
-                daemon=True,
-            ).start()
+            self._pool.step_out(f"syncws session {conn.client}")
         except RuntimeError as exc:
             with self._sessions_lock:
                 self._session_threads -= 1
@@ -121,32 +134,15 @@ class WebSocketWorker(ThreadWorker):
             self._complained_at = now
             logger.warning("WebSocket requests are answered with 503: %s", why)
 
-    # Session threads
-
-    def _run_session_thread(self, conn: Any, request: Any) -> None:
-        """Do what a pool thread does with a request, and close the connection."""
-        self._local.connector = _WorkerConnector(self, conn)
-        conn.parser = _Parsed(request, conn)
-        try:
-            self.handle(conn)
-        finally:
-            try:
-                # This may wait for the peer to close too: not on the main
-                # thread, where it would hold up every other connection.
-                with contextlib.suppress(OSError):  # closed already
-                    conn.close(graceful=True)
-            finally:
-                self.method_queue.defer(self._count_closed)
-
     def load_wsgi(self) -> None:
         super().load_wsgi()
         application: Any = self.wsgi
 
         def with_connector(environ: Any, start_response: Any) -> Any:
-            connector = getattr(self._local, "connector", None)
-            if getattr(self._local, "busy", False):
+            if self._local.busy:
                 start_response.__self__.force_close()
                 return refuse(BUSY, environ, start_response)
+            connector = self._local.connector
             if connector is not None:
                 connector.response = start_response.__self__
                 # Bytes that the peer sent behind its request are the
@@ -173,18 +169,16 @@ class WebSocketWorker(ThreadWorker):
     # The main thread
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        if not fs.cancelled() and fs.exception() is None and fs.result() is _TAKEN_OVER:
+        if not fs.cancelled() and fs.exception() is None and fs.result() is _SESSION_OVER:
+            self.nr_conns -= 1
+            with self._sessions_lock:
+                self._session_threads -= 1
             return
         connections = self.nr_conns
         super().finish_request(conn, fs)
         # gunicorn counts a connection twice when closing it fails, as it does
         # after a TLS client has gone; at zero it would not wait for sessions.
         self.nr_conns = max(self.nr_conns, connections - 1)
-
-    def _count_closed(self) -> None:
-        self.nr_conns -= 1
-        with self._sessions_lock:
-            self._session_threads -= 1
 
     def is_parent_alive(self) -> bool:
         if super().is_parent_alive():
@@ -198,15 +192,15 @@ class WebSocketWorker(ThreadWorker):
         super().set_accept_enabled(enabled)
         if not self.alive and not self._draining:
             self._drain()
+            if self._quitting:
+                for conn in self.keepalived_conns:
+                    conn.timeout = monotonic()
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGINT and SIGQUIT: leave soon, without waiting for handlers."""
-        # In a thread: whatever lock the main thread holds, it is the one that
-        # runs this signal handler, and can not be waited for in it.
-        drain = threading.Thread(target=self._drain, daemon=True)
-        drain.start()
-        drain.join(1.0)
-        super().handle_quit(sig, frame)
+        """SIGINT and SIGQUIT: as SIGTERM, but for connections kept alive."""
+        self.cfg.worker_int(self)
+        self._quitting = True
+        self.handle_exit(sig, frame)
 
     def _drain(self) -> None:
         """Tell every session at once that the server goes away."""
@@ -219,20 +213,6 @@ class WebSocketWorker(ThreadWorker):
 
 def _asks_for_websocket(req: Any) -> bool:
     return any(name == "UPGRADE" and "websocket" in value.lower() for name, value in req.headers)
-
-
-class _Parsed:
-    """A parser in place of gunicorn's, that gives the request which a pool
-    thread has parsed already and then makes way for the real one."""
-
-    def __init__(self, request: Any, conn: Any) -> None:
-        self._request = request
-        self._conn = conn
-        self._parser = conn.parser
-
-    def __next__(self) -> Any:
-        self._conn.parser = self._parser
-        return self._request
 
 
 class _WorkerConnector(Connector):

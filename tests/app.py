@@ -44,7 +44,7 @@ def page() -> str:
 @app.get("/status")
 def status() -> Response:
     """What a leak would show in."""
-    names = [t.name for t in threading.enumerate() if t.name.startswith("syncws")]
+    names = [t.name for t in threading.enumerate() if t.name.startswith(("syncws s", "syncws p"))]
     return jsonify(
         pid=os.getpid(),
         threads=len(names),
@@ -186,13 +186,13 @@ other.add_url_rule("/status", view_func=status)
 
 
 def no_threads(environ: Any, start_response: Any) -> Any:
-    """The application, on a system that has no thread left."""
+    """The application, on a system that has one thread for the pool and no other."""
     return app(environ, start_response)
 
 
 def run_out_of_threads() -> None:
     def start(self: threading.Thread) -> None:
-        if self.name.startswith("syncws session"):
+        if any(thread.name == "syncws http" for thread in threading.enumerate()):
             raise RuntimeError("can't start new thread")
         started(self)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
+from wsproto.events import CloseConnection, Ping
 
 import syncws
 from syncws import CloseReason, Session, pinger, reader
@@ -194,3 +196,89 @@ def test_without_descriptors_the_deadlines_still_hold(
     peer.expect_pong()
     session.start_closing(CloseReason(1001, "", "shutdown"))
     assert session.wait_closed(PATIENCE).cause == "shutdown"
+
+
+def ping_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("syncws ping")]
+
+
+def test_only_a_session_whose_handler_is_away_has_a_ping_thread(
+    make_session: MakeSession, quick_stand_in: None
+) -> None:
+    session, peer = make_session(ping_interval=0.02, timeout=PATIENCE)
+    received = Background(session.receive)
+    for _ in range(10):
+        peer.pong(peer.expect_ping())
+        assert not ping_threads(), "the clock sees to an idle one"
+    peer.send("work")
+    assert received.result() == "work"
+    session.ping_interval = None
+    peer.ping(b"anybody")
+    while isinstance(peer.next_event(), Ping):
+        pass  # which is followed by the pong
+    (thread,) = ping_threads()
+    assert thread.name == "syncws ping 192.0.2.1:4711"
+    received = Background(session.receive)
+    session.ping_interval = 0.02  # it looks up for that, and sees that the handler is back
+    thread.join(PATIENCE)
+    assert not ping_threads()
+    peer.pong(peer.expect_ping())
+    peer.send("done")
+    assert received.result() == "done"
+
+
+def test_keepalive_and_the_last_word_need_no_thread(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, quick_stand_in: None
+) -> None:
+    session, peer = make_session(ping_interval=0.02, timeout=0.2)
+    answered = session.ping()
+    peer.expect_ping()
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        while isinstance(event := peer.next_event(), Ping):
+            pass
+        assert isinstance(event, CloseConnection)
+        assert event.code == 1011
+        peer.expect_end()
+        session.conclude(CloseReason())
+        assert session.close_reason.result(0).cause == "ping_timeout"
+        assert isinstance(answered.exception(0), syncws.ConnectionClosedError)
+
+
+def test_a_failure_ends_the_session_and_is_logged(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: pinger.Pinger, now: float) -> float | None:
+        raise LookupError("as it was told")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pinger.Pinger, "_keepalive", fail)
+        session, peer = make_session(ping_interval=0.01)
+        peer.expect_end()
+        assert session.wait_closed(PATIENCE).cause == "error"
+    assert "as it was told" in caplog.text
+    other, peer = make_session(ping_interval=0.01)
+    peer.expect_ping()
+    assert not other.close_reason.done(), "the clock goes on for the others"
+
+
+def test_a_callback_holds_up_no_other_session(make_session: MakeSession) -> None:
+    slow, _ = make_session()
+    other, peer = make_session(ping_interval=0.01)
+    called, go_on = threading.Event(), threading.Event()
+
+    def callback(_: object) -> None:
+        called.set()
+        go_on.wait(PATIENCE)
+
+    slow.close_reason.add_done_callback(callback)
+    slow.terminate()
+    assert called.wait(PATIENCE)
+    for _ in range(5):
+        peer.expect_ping()
+    assert not other.close_reason.done()
+    go_on.set()

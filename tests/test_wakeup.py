@@ -22,18 +22,32 @@ def ready(wakeup: Wakeup) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
 
 
-def test_wakes_a_sleeper(wakeup: Wakeup) -> None:
-    sleeper = threading.Thread(target=wakeup.wait, args=(None,))
+def test_wakes_who_polls(wakeup: Wakeup) -> None:
+    fd = wakeup.fileno()
+    sleeper = threading.Thread(target=select.select, args=([fd], [], []))
     sleeper.start()
     wakeup.set()
     sleeper.join(10)
     assert not sleeper.is_alive()
 
 
+def test_calls_when_nobody_polls(wakeup: Wakeup) -> None:
+    calls: list[int] = []
+    wakeup.set()  # there may be nobody to call yet
+    wakeup.call = lambda: calls.append(1)
+    wakeup.set()
+    assert len(calls) == 1
+    wakeup.fileno()
+    wakeup.set()
+    assert len(calls) == 1
+    wakeup.close()
+    wakeup.set()
+    assert len(calls) == 2
+
+
 def test_is_remembered_until_cleared(wakeup: Wakeup) -> None:
     wakeup.set()
     wakeup.set()
-    wakeup.wait(None)
     assert ready(wakeup), "the descriptor made later knows too"
     wakeup.clear()
     assert not ready(wakeup)
@@ -55,8 +69,10 @@ def test_without_a_descriptor(wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("os.pipe", pipe)
     assert wakeup.fileno() is None
+    calls: list[int] = []
+    wakeup.call = lambda: calls.append(1)
     wakeup.set()
-    wakeup.wait(None)
+    assert calls
 
 
 def test_set_after_close(wakeup: Wakeup) -> None:

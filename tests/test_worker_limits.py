@@ -50,15 +50,24 @@ def test_sigterm_while_handlers_work_waits_for_them() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_the_quick_way_out_says_goodbye_too(number: signal.Signals) -> None:
-    with gunicorn() as server:
+    with gunicorn("tests.app:app", "--keep-alive=60") as server:
+        # Connections that are merely kept alive hold nothing up.
+        head, kept_alive, _ = exchange(server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert "keep-alive" in head
         peers = [connect(server.port, "/echo") for _ in range(20)]
+        busy = connect(server.port, "/sleeps/1.5")
+        assert busy.receive() == "sleeping"
         server.signal(number)
+        assert busy.answer_close(timeout=1.0) == (1001, "")
         for peer in peers:
             assert peer.expect_close() == (1001, "")
             peer.expect_end()
             peer.close_socket()
+        server.wait_for_line(r"GET /sleeps/1.5.* 101")  # its handler got to the end
         assert server.wait() == 0
         assert "Traceback" not in server.output
+        for sock in (kept_alive, busy.socket):
+            sock.close()
 
 
 def test_long_sessions_do_not_worry_the_master() -> None:
@@ -103,7 +112,8 @@ def test_no_thread_for_a_session() -> None:
         head, sock, _ = exchange(server.port, handshake("/echo"))
         sock.close()
         assert head.startswith("HTTP/1.1 503 ")
-        server.wait_for_line("can't start new thread")
+        server.wait_for_line("503: can't start new thread")
+        assert server.get("/").text == "plain HTTP\n"
         status_when(server, lambda status: status["connections"] == 1)
 
 

@@ -1,0 +1,127 @@
+"""The threads of the gunicorn worker: a pool for HTTP, which sessions step out of.
+
+That a request asks for a WebSocket is known when a pool thread has parsed its
+head. From there on it is another matter, that may last for hours. To hand it
+over to a new thread would cost a thread's start, and a change of threads, for
+each session. So it is the other way round: the pool thread *steps out*. From
+then on it does not count as one of the pool, which starts another if there is
+something to do; when the session is over, it comes back if there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Literal
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """Up to ``size`` threads that run tasks in order, besides those that have
+    stepped out. Every method is for any thread.
+
+    The threads are daemons: a handler that does not end keeps no worker from
+    ending.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        # None ends a thread.
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        # In a thread: whether it has stepped out.
+        self._local = threading.local()
+        # Guards the three below. Held for a few instructions, or while a thread is started.
+        self._lock = threading.Lock()
+        self._threads = 0
+        # Threads without a task, less tasks without a thread.
+        self._free = 0
+        self._shut_down = False
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Have a thread call ``function(*args)``.
+
+        Raises ``RuntimeError`` after ``shutdown()``, and when there is no
+        thread and the system has none left.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._shut_down:
+                raise RuntimeError("the pool is shut down, and takes no more tasks")
+            self._free -= 1
+            try:
+                self._see_to_tasks()
+            except RuntimeError:
+                if not self._threads:
+                    self._free += 1
+                    raise
+        self._tasks.put((future, lambda: function(*args)))
+        return future
+
+    def step_out(self, name: str) -> None:
+        """The thread that calls this, named ``name`` meanwhile, does not count as
+        one of the pool's until its task is over.
+
+        Raises ``RuntimeError`` when it is the only one and the system has none
+        left to take its place.
+        """
+        with self._lock:
+            if self._threads == 1:
+                self._start_thread()
+            self._threads -= 1
+            self._local.stepped_out = True
+            if not self._shut_down:
+                with contextlib.suppress(RuntimeError):  # there are others
+                    self._see_to_tasks()
+        threading.current_thread().name = name
+
+    def shutdown(self, *, wait: Literal[False]) -> None:
+        """Take no more tasks: the threads end when they have nothing left to do.
+
+        That is not waited for: a worker does so before, within its limits.
+        """
+        with self._lock:
+            self._shut_down = True
+            for _ in range(self._threads):
+                self._tasks.put(None)
+
+    def _see_to_tasks(self) -> None:
+        """Start a thread if there are tasks that no thread is free for."""
+        assert self._lock.locked()
+        if self._free < 0 and self._threads < self._size:
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        assert self._lock.locked()
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        self._threads += 1
+        self._free += 1
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, call = task
+            try:
+                result = call()
+            except BaseException as exc:  # noqa: BLE001  # who waits for the future gets it
+                future.set_exception(exc)
+            else:
+                future.set_result(result)
+            del future, call, task  # and what they refer to
+            if not self._come_back():
+                return
+
+    def _come_back(self) -> bool:
+        """After a task; False when the thread is not needed any more."""
+        with self._lock:
+            if getattr(self._local, "stepped_out", False):
+                if self._shut_down or self._threads >= self._size:
+                    return False
+                self._local.stepped_out = False
+                self._threads += 1
+                threading.current_thread().name = self._name
+            self._free += 1
+            return True
