@@ -2,9 +2,9 @@
 
 A session's end begins when either side sends a Close, or the connection
 fails; it is finished when the connection is shut down. The first reason given
-is the one that counts. Any thread may begin or finish an end; the ping thread,
-which outlives everything else, publishes it. So no future is resolved, and no
-callback of a user's runs, while a lock of the session is held.
+is the one that counts. Any thread may begin or finish an end; the pinger, which
+outlives everything else, publishes it. So no callback of a user's runs while a
+lock of the session is held.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Ending:
         self._session = session
         self._transport = transport
         self._wakeup = wakeup
-        # Guards the four below. Held for a few instructions, never over I/O,
+        # Guards all below. Held for a few instructions, never over I/O,
         # and no other lock is taken under it.
         self._lock = threading.Lock()
         #: Set from the moment the end has begun: nothing more may be sent.
@@ -40,9 +40,21 @@ class Ending:
         self.deadline: float | None = None
         #: Whether the connection is shut down: nothing more can be received.
         self.finished = False
-        #: Resolved last of all.
-        self.closed: Future[CloseReason] = Future()
-        self.closed.set_running_or_notify_cancel()  # not for users to cancel
+        # Made when somebody asks for it: most sessions are never asked.
+        self._closed: Future[CloseReason] | None = None
+        self._published = False
+
+    @property
+    def closed(self) -> Future[CloseReason]:
+        """Resolved last of all."""
+        with self._lock:
+            if self._closed is None:
+                self._closed = Future()
+                self._closed.set_running_or_notify_cancel()  # not for users to cancel
+                if self._published:
+                    assert self.reason is not None
+                    self._closed.set_result(self.reason)
+            return self._closed
 
     def begin(self, reason: CloseReason, deadline: float) -> None:
         """The end begins, unless it already has; it has to be over by ``deadline``.
@@ -68,10 +80,14 @@ class Ending:
         self._wakeup.set()
 
     def publish(self) -> None:
-        """Tell the world. By the ping thread, holding no lock."""
+        """Tell the world. By the pinger, once, holding no lock."""
         assert self.finished
         assert self.reason is not None
-        self.closed.set_result(self.reason)
+        with self._lock:
+            self._published = True
+            closed = self._closed
+        if closed is not None:
+            closed.set_result(self.reason)
 
     def exception(self) -> ConnectionClosed:
         """The exception that says how the session ended, or is ending."""

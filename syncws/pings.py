@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from concurrent.futures import Future
 from time import monotonic
 from typing import NamedTuple
@@ -37,8 +36,9 @@ class Pings:
     def __init__(self) -> None:
         # Guards both queues. Held for a few instructions, never over I/O.
         self._lock = threading.Lock()
-        self._outstanding: deque[Outstanding] = deque()
-        self._results: deque[tuple[Future[float], float | Exception]] = deque()
+        # Lists: they are short, and an empty one costs a tenth of a deque.
+        self._outstanding: list[Outstanding] = []
+        self._results: list[tuple[Future[float], float | Exception]] = []
 
     def new(self, answered: Future[float] | None = None) -> bytes:
         """Note a ping that is about to be sent; gives its payload, a random one.
@@ -72,7 +72,7 @@ class Pings:
             if not any(ping.payload == payload for ping in self._outstanding):
                 return False
             while True:
-                ping = self._outstanding.popleft()
+                ping = self._outstanding.pop(0)
                 if ping.answered is not None:
                     self._results.append((ping.answered, now - ping.sent_at))
                 if ping.payload == payload:
@@ -86,7 +86,7 @@ class Pings:
     def forget(self, payload: bytes) -> None:
         """A ping that was noted could not be sent."""
         with self._lock:
-            self._outstanding = deque(p for p in self._outstanding if p.payload != payload)
+            self._outstanding = [p for p in self._outstanding if p.payload != payload]
 
     def oldest_keepalive(self) -> Outstanding | None:
         """The keepalive's ping that has waited longest for its pong."""
@@ -96,13 +96,13 @@ class Pings:
     def forget_keepalive(self) -> None:
         """The keepalive no longer cares: pings were turned off, or the peer showed life."""
         with self._lock:
-            self._outstanding = deque(p for p in self._outstanding if p.answered is not None)
+            self._outstanding = [p for p in self._outstanding if p.answered is not None]
 
     def fail_all(self, error: Exception) -> None:
         """The session is over: no more answers."""
         with self._lock:
             while self._outstanding:
-                self._fail(self._outstanding.popleft(), error)
+                self._fail(self._outstanding.pop(0), error)
 
     def _fail(self, ping: Outstanding, error: Exception) -> None:
         if ping.answered is not None:
@@ -114,7 +114,7 @@ class Pings:
             with self._lock:
                 if not self._results:
                     return
-                future, result = self._results.popleft()
+                future, result = self._results.pop(0)
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:

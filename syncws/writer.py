@@ -16,7 +16,6 @@ the order of the protocol. Who takes it:
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,9 +49,9 @@ class Writer:
         #: Held over encoding and writing; see the top of the file. The lock of
         #: ``Ending`` may be taken under it, the reader's locks never.
         self.write_lock = threading.Lock()
-        # The slots: filled by anybody, emptied under write_lock. The latest
-        # pong only; and whether the Close of the end that has begun is wanted.
-        self._pong: deque[bytes] = deque(maxlen=1)
+        # The slots, emptied under write_lock. The latest pong only, put in by
+        # who reads; and whether the Close of the end that has begun is wanted.
+        self._pong: list[bytes] = []
         self._close_wanted = False
         # The rest of a control frame that the socket took only a part of:
         # goes out before anything else. Under write_lock.
@@ -123,7 +122,7 @@ class Writer:
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping, now or as soon as possible."""
-        self._pong.append(payload)
+        self._pong[:] = [payload]
         self.flush_control()
 
     def close(self) -> None:
@@ -170,7 +169,7 @@ class Writer:
         if not self._write_backlog():
             return False
         if self._pong:
-            pong = self._pong.popleft()
+            pong = self._pong.pop()
             if not self._protocol.close_sent:
                 self._backlog = self._protocol.pong(pong)
                 if not self._write_backlog():
