@@ -4,8 +4,9 @@ That a request asks for a WebSocket is known when a pool thread has parsed its
 head. From there on it is another matter, that may last for hours. To hand it
 over to a new thread would cost a thread's start, and a change of threads, for
 each session. So it is the other way round: the pool thread *steps out*. From
-then on it does not count as one of the pool, which starts another if there is
-something to do; when the session is over, it comes back if there is room.
+then on it does not count as one of the pool, which adds another if there is
+something to do; when the session is over, it comes back if there is room, or
+stays in reserve for a moment.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 __all__ = ["Pool"]
+
+#: Seconds that a thread stays in reserve. Where sessions are short it is soon
+#: needed again, and a quarter more of them fit into a second.
+RESERVE_FOR = 1.0
 
 
 class Pool:
@@ -35,9 +40,13 @@ class Pool:
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         # In a thread: whether it has stepped out.
         self._local = threading.local()
-        # Guards the three below. Held for a few instructions, or while a thread is started.
+        # To a thread in reserve: whether to come back, or to end.
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        # Guards the four below. Held for a few instructions, or while a thread is started.
         self._lock = threading.Lock()
         self._threads = 0
+        # Threads in reserve, ``size`` at most.
+        self._reserve = 0
         # Threads without a task, less tasks without a thread.
         self._free = 0
         self._shut_down = False
@@ -71,7 +80,7 @@ class Pool:
         """
         with self._lock:
             if self._threads == 1:
-                self._start_thread()
+                self._add_thread()
             self._threads -= 1
             self._local.stepped_out = True
             if not self._shut_down:
@@ -88,16 +97,22 @@ class Pool:
             self._shut_down = True
             for _ in range(self._threads):
                 self._tasks.put(None)
+            for _ in range(self._reserve):
+                self._calls.put(False)
 
     def _see_to_tasks(self) -> None:
-        """Start a thread if there are tasks that no thread is free for."""
+        """Add a thread if there are tasks that no thread is free for."""
         assert self._lock.locked()
         if self._free < 0 and self._threads < self._size:
-            self._start_thread()
+            self._add_thread()
 
-    def _start_thread(self) -> None:
+    def _add_thread(self) -> None:
         assert self._lock.locked()
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        if self._reserve:
+            self._reserve -= 1
+            self._calls.put(True)
+        else:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
         self._threads += 1
         self._free += 1
 
@@ -117,11 +132,30 @@ class Pool:
     def _come_back(self) -> bool:
         """After a task; False when the thread is not needed any more."""
         with self._lock:
-            if getattr(self._local, "stepped_out", False):
-                if self._shut_down or self._threads >= self._size:
-                    return False
-                self._local.stepped_out = False
+            if not getattr(self._local, "stepped_out", False):
+                self._free += 1
+                return True
+            if self._shut_down:
+                return False
+            self._local.stepped_out = False
+            threading.current_thread().name = self._name
+            if self._threads < self._size:
                 self._threads += 1
-                threading.current_thread().name = self._name
-            self._free += 1
-            return True
+                self._free += 1
+                return True
+            if self._reserve >= self._size:
+                return False
+            self._reserve += 1
+        return self._wait_in_reserve()
+
+    def _wait_in_reserve(self) -> bool:
+        """Until the pool calls, which counts the thread as its own again."""
+        try:
+            return self._calls.get(timeout=RESERVE_FOR)
+        except Empty:
+            with self._lock:
+                try:
+                    return self._calls.get_nowait()
+                except Empty:
+                    self._reserve -= 1
+                    return False
