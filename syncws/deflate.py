@@ -140,8 +140,8 @@ class DeflateExtension(PerMessageDeflate):
         data: bytes,
         fin: bool,
     ) -> tuple[RsvBits, bytes]:
-        """Deflate (RFC 7692 section 7.2.1); messages are never sent in fragments."""
-        if opcode not in (Opcode.TEXT, Opcode.BINARY):
+        """Deflate (RFC 7692 section 7.2.1). Each fragment carries all that it was made of."""
+        if opcode.iscontrol():
             return rsv, data
         if self._deflater is None:
             self._deflater = zlib.compressobj(
@@ -151,9 +151,12 @@ class DeflateExtension(PerMessageDeflate):
                 self._options.memory_level,
             )
         deflated = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        if self.server_no_context_takeover:
+        if fin and self.server_no_context_takeover:
             self._deflater = None
-        return RsvBits(True, rsv.rsv2, rsv.rsv3), deflated[:-4]
+        # The bit is set in a message's first frame, and the last four bytes of
+        # the message are left out (RFC 7692 sections 6 and 7.2.1).
+        rsv1 = opcode is not Opcode.CONTINUATION
+        return RsvBits(rsv1, rsv.rsv2, rsv.rsv3), deflated[:-4] if fin else deflated
 
 
 def negotiate_deflate(

@@ -84,6 +84,14 @@ class PlainFrame:
         self._text = ["".join(self._text)]
         return None if self.missing else self._text[0]
 
+    def take_out(self) -> str | bytes:
+        """What has come so far; it will not be part of the message that ``take()`` gives."""
+        if self._decode is None:
+            binary, self._binary = b"".join(self._binary), []
+            return binary
+        text, self._text = "".join(self._text), []
+        return text
+
 
 def plain_frame_at(data: bytes, start: int) -> tuple[int, int] | None:
     """The offset and the size of the payload of the plain frame at ``start``.

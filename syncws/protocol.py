@@ -26,7 +26,19 @@ from .deflate import DeflateExtension
 from .frames import PlainFrame, data_header, plain_frame_at
 from .masking import mask
 
-__all__ = ["Binary", "Data", "Event", "Fault", "PeerClose", "Ping", "Pong", "Protocol", "State"]
+__all__ = [
+    "Binary",
+    "Data",
+    "Event",
+    "Fault",
+    "MessageOpenError",
+    "Part",
+    "PeerClose",
+    "Ping",
+    "Pong",
+    "Protocol",
+    "State",
+]
 
 
 class State(Enum):
@@ -66,12 +78,28 @@ class Fault:
     cause: Cause
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a message, as it arrives; only while ``Protocol.streaming`` is set."""
+
+    data: str | bytes
+    #: Whether it is the last one.
+    finished: bool
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class MessageOpenError(Exception):
+    """A message in fragments is being sent: no other can begin before it has ended."""
+
+
 #: What can be sent: text, or binary.
 Binary = bytes | bytearray | memoryview
 Data = str | Binary
 
 #: A text message, a binary message, or what else the peer sent.
-Event = str | bytes | Ping | Pong | PeerClose | Fault
+Event = str | bytes | Part | Ping | Pong | PeerClose | Fault
 
 
 class _FrameBounds:
@@ -158,6 +186,11 @@ class Protocol:
         # fragments costs no more than one of a million bytes.
         self._text: io.StringIO | None = None
         self._binary: bytearray | None = None
+        #: Whether the next message, or the one being received, comes in parts
+        #: as they arrive; reset with the last of them. Set under the reader's lock.
+        self.streaming = False
+        #: Whether a message in fragments is being sent. Set by the outbound half.
+        self.fragmenting = False
         #: Set by the inbound half.
         self.close_received = False
         self.failed = False
@@ -200,7 +233,12 @@ class Protocol:
             before = self._parsed
             if self._plain is not None:
                 event = self._take_plain(self._plain)
-            elif self._fast and not self._message_open and self._other.at_start:
+            elif (
+                self._fast
+                and not self._message_open
+                and self._other.at_start
+                and not self.streaming
+            ):
                 event = self._next_plain()
             else:
                 event = self._next_other()
@@ -245,8 +283,11 @@ class Protocol:
             message = frame.take(self._received[start : self._parsed])
         except UnicodeDecodeError as exc:
             return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
-        if message is not None:
+        finished = message is not None
+        if finished:
             self._plain = None
+        if self.streaming:
+            return self._part(frame.take_out() if message is None else message, finished)
         return message
 
     def _next_other(self) -> Event | None:
@@ -307,6 +348,8 @@ class Protocol:
     def _take_payload(self, payload: str | bytes, finished: bool) -> Event | None:
         if finished:
             self._message_size = 0
+        if self.streaming:
+            return self._part(self._accumulated(payload, finished), finished)
         if isinstance(payload, str):
             if self._text is None:
                 if finished:
@@ -329,6 +372,24 @@ class Protocol:
         self._binary = None
         return binary
 
+    def _accumulated(self, payload: str | bytes, finished: bool) -> str | bytes:
+        """What has come of a message before it was to come in parts, with ``payload``.
+
+        The accumulators stay, empty: they say that a message is open.
+        """
+        if isinstance(payload, str):
+            text = self._text.getvalue() + payload if self._text is not None else payload
+            self._text = None if finished else io.StringIO()
+            return text
+        binary = bytes(self._binary + payload) if self._binary is not None else bytes(payload)
+        self._binary = None if finished else bytearray()
+        return binary
+
+    def _part(self, data: str | bytes, finished: bool) -> Part | None:
+        if finished:
+            self.streaming = False
+        return Part(data, finished) if data or finished else None
+
     def _fail(self, code: int, reason: str, cause: Cause) -> Fault:
         self.failed = True
         self._text = self._binary = self._plain = None
@@ -338,7 +399,12 @@ class Protocol:
     # Outbound
 
     def message(self, data: Data) -> tuple[bytes, Binary]:
-        """A whole message as one frame, header and payload: text for ``str``, else binary."""
+        """A whole message as one frame, header and payload: text for ``str``, else binary.
+
+        Raises ``MessageOpenError`` between the fragments of another message.
+        """
+        if self.fragmenting:
+            raise MessageOpenError
         if self._deflate is not None and len(data) >= self._deflate.min_size:
             if isinstance(data, memoryview):
                 data = data.tobytes()
@@ -349,6 +415,17 @@ class Protocol:
         if isinstance(data, memoryview) and (data.itemsize != 1 or not data.c_contiguous):
             data = data.tobytes()
         return data_header(len(data), text=False), data
+
+    def fragment(self, data: Data, *, finished: bool) -> bytes:
+        """A part of a message; the first says whether it is text (RFC 6455 section 5.4).
+
+        Raises ``TypeError`` when this one is of the other kind.
+        """
+        if isinstance(data, memoryview):
+            data = data.tobytes()
+        encoded = bytes(self._frames.send_data(data, fin=finished))
+        self.fragmenting = not finished
+        return encoded
 
     def ping(self, payload: bytes) -> bytes:
         return bytes(self._frames.ping(payload))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .close import CloseCode, CloseReason
 from .errors import ConcurrencyError
-from .protocol import Fault, PeerClose, Ping, Pong
+from .protocol import Fault, Part, PeerClose, Ping, Pong
 from .transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ MAX_QUEUED_BYTES = 256 * 1024
 #: time: with 100 busy sessions the slowest hundredth of the answers took 0.4 s,
 #: with this 20 ms, and the throughput was the same.
 YIELD_AFTER = 32
+
+_SECOND_READER = (
+    "another thread is in receive() on this session; let one thread receive "
+    "and hand the messages on, for example through a queue.Queue"
+)
 
 # Releases the interpreter's lock, and lets others take it before it comes back.
 _give_way = getattr(os, "sched_yield", lambda: sleep(0))
@@ -81,9 +86,12 @@ class Reader:
         self.read_lock = threading.Lock()
         # What was read ahead: put in under read_lock, taken out under receiving.
         # Two counters, so that each is written by one thread at a time.
-        self._queue: deque[str | bytes] = deque()
+        self._queue: deque[str | bytes | Part] = deque()
         self._bytes_queued = 0
         self._bytes_taken = 0
+        # Whose parts are being received: from the first of a message to the
+        # last of it. Under receiving.
+        self._stream: object = None
         # A fault behind what was read ahead. Under read_lock.
         self._fault: Fault | None = None
         #: Until when a fault waits for the handler to receive what came before.
@@ -99,22 +107,72 @@ class Reader:
     def receive(self, timeout: float | None) -> str | bytes:
         """The next message; see ``Session.receive()``."""
         if not self.receiving.acquire(blocking=False):
-            raise ConcurrencyError(
-                "another thread is in receive() on this session; let one thread receive "
-                "and hand the messages on, for example through a queue.Queue"
-            )
+            raise ConcurrencyError(_SECOND_READER)
         try:
-            return self._take_queued() if self._queue else self._receive(timeout)
+            if self._stream is not None:
+                timeout = self._skip_stream(timeout)
+            message = self._take_queued() if self._queue else self._receive(timeout)
+            assert not isinstance(message, Part)
+            return message
         finally:
-            self.left_at = monotonic()
-            self.receiving.release()
-            if not self.watched:
-                # Once; the ping thread resets the flag when it finds the
-                # handler waiting in receive().
-                self.watched = True
-                self._wakeup.set()
+            self._left()
 
-    def _receive(self, timeout: float | None) -> str | bytes:
+    def begin_stream(self, stream: object, timeout: float | None) -> str | bytes | Part:
+        """The next message, or the first part of it: ``next_part(stream)`` gives the others."""
+        if not self.receiving.acquire(blocking=False):
+            raise ConcurrencyError(_SECOND_READER)
+        try:
+            if self._stream is not None:
+                timeout = self._skip_stream(timeout)
+            if self._queue:
+                return self._take_queued()
+            item = self._receive(timeout, streaming=True)
+            if isinstance(item, Part) and not item.finished:
+                self._stream = stream
+            return item
+        finally:
+            self._left()
+
+    def next_part(self, stream: object, timeout: float | None) -> Part:
+        """The next part of the message that ``stream`` began with.
+
+        Raises ``ValueError`` once another message has been received.
+        """
+        if not self.receiving.acquire(blocking=False):
+            raise ConcurrencyError(_SECOND_READER)
+        try:
+            if self._stream is not stream:
+                raise ValueError("the next message was received: this one can not be read on")
+            return self._receive_part(timeout)
+        finally:
+            self._left()
+
+    def _left(self) -> None:
+        """At the end of a ``receive()``."""
+        self.left_at = monotonic()
+        self.receiving.release()
+        if not self.watched:
+            # Once; the flag is reset when the handler is found waiting in
+            # receive().
+            self.watched = True
+            self._wakeup.set()
+
+    def _skip_stream(self, timeout: float | None) -> float | None:
+        """Receive what nobody has read of a stream; gives the seconds that are left."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while self._stream is not None:
+            self._receive_part(timeout)
+            timeout = None if deadline is None else max(0.0, deadline - monotonic())
+        return timeout
+
+    def _receive_part(self, timeout: float | None) -> Part:
+        part = self._take_queued() if self._queue else self._receive(timeout)
+        assert isinstance(part, Part)
+        if part.finished:
+            self._stream = None
+        return part
+
+    def _receive(self, timeout: float | None, *, streaming: bool = False) -> str | bytes | Part:
         deadline = None if timeout is None else monotonic() + timeout
         if not self.read_lock.acquire(blocking=False):
             # The ping thread or a close() has its turn, which has an end.
@@ -123,14 +181,20 @@ class Reader:
                 if self._queue:
                     return self._take_queued()
                 raise TimeoutError(f"no message within {timeout} s")
+        item = None
         try:
-            return self._next_message(deadline)
+            if streaming and not self._queue:
+                self._protocol.streaming = True
+            item = self._next_message(deadline)
+            return item
         except DeadlineError:
             raise TimeoutError(f"no message within {timeout} s") from None
         finally:
+            if streaming and item is None:
+                self._protocol.streaming = False
             self.read_lock.release()
 
-    def _next_message(self, deadline: float | None) -> str | bytes:
+    def _next_message(self, deadline: float | None) -> str | bytes | Part:
         assert self.read_lock.locked()
         if self._queue:
             return self._take_queued()
@@ -151,7 +215,7 @@ class Reader:
                     left = max(0.0, deadline - monotonic())
                 self._read(left)
                 waited = True
-            elif isinstance(event, (str, bytes)):
+            elif isinstance(event, (str, bytes, Part)):
                 if not waited:
                     self._let_others_run()
                 return event
@@ -166,7 +230,7 @@ class Reader:
             self._unwaited = 0
             _give_way()
 
-    def _take_queued(self) -> str | bytes:
+    def _take_queued(self) -> str | bytes | Part:
         """By the thread in receive(), which alone takes from the queue."""
         was_full = self.held_back
         message = self._queue.popleft()
@@ -218,7 +282,7 @@ class Reader:
             event = self._protocol.next_event()
             if event is None:
                 return True
-            if isinstance(event, (str, bytes)):
+            if isinstance(event, (str, bytes, Part)):
                 self._queue.append(event)
                 self._bytes_queued += len(event)
             elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
@@ -272,7 +336,7 @@ class Reader:
             event = self._protocol.next_event()
             if event is None:
                 return
-            if not isinstance(event, (str, bytes)):
+            if not isinstance(event, (str, bytes, Part)):
                 self._take_control(event)
 
     def read_the_rest(self) -> None:

@@ -11,19 +11,22 @@ returned, and have to be quick: while one runs, nobody keeps the session alive.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from .close import CloseCode, CloseReason, check_sendable
 from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
+from .outgoing import CAPACITY, Outgoing
 from .pinger import Pinger
 from .pings import Pings
-from .protocol import Data, Protocol
+from .protocol import Protocol
 from .reader import Reader
+from .streams import Sendable, parts_of, receive_stream
 from .transport import BrokenError
 from .wakeup import Wakeup
 from .writer import Writer
@@ -62,6 +65,8 @@ class Session:
         self.subprotocol = subprotocol
         self._close_timeout = options.close_timeout
         self._transport = transport
+        self._outgoing_lock = threading.Lock()
+        self._outgoing: Outgoing | None = None
         wakeup = Wakeup()
         protocol = Protocol(
             max_message_size=options.max_message_size,
@@ -109,6 +114,22 @@ class Session:
         """
         return self._reader.receive(timeout)
 
+    def receive_stream(self, timeout: float | None = None) -> BinaryIO | TextIO:
+        """Wait for the next message, and read it as a file while it arrives.
+
+        The file is a text file for text, a binary one for binary; both end
+        where the message does. Memory is bounded, however large the message:
+        what the file's user has not read holds the peer back. Only
+        ``max_message_size`` still limits it.
+
+        ``timeout`` is in seconds, for the message to begin and for each wait
+        for more of it. Raises what ``receive()`` does, and so do the file's
+        methods; after a ``TimeoutError`` from ``read1()`` nothing is lost, the
+        other methods lose what they had read. Receiving the next message skips
+        what has not been read of this one.
+        """
+        return receive_stream(self._reader, timeout)
+
     def __iter__(self) -> Iterator[str | bytes]:
         """Messages until the session ends; quietly if it ends well.
 
@@ -132,8 +153,14 @@ class Session:
         except RecursionError:
             raise ValueError("the message is JSON nested too deeply") from None
 
-    def send(self, data: Data, timeout: float | None = None) -> None:
+    def send(self, data: Sendable | CloseReason, timeout: float | None = None) -> None:
         """Send a message: ``str`` as text, a bytes-like object as binary.
+
+        An iterable of either, or a file, is sent as one message in fragments,
+        each as soon as there is something to send; other threads' messages wait
+        meanwhile. If it raises, so does ``send()``, and the session, which can
+        not go on with half a message, is closed with 1011. A ``CloseReason``
+        closes the session with its code and reason.
 
         Waits for other threads' messages to go out, and then for the peer to
         read, for ``timeout`` seconds at most each (None: the session's
@@ -147,20 +174,69 @@ class Session:
         Raises ``TimeoutError`` when other threads' messages took too long:
         nothing was sent, and the session goes on.
         """
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise TypeError(
-                f"a message is str or bytes, not {type(data).__name__}; "
-                "send_json() sends anything that JSON can express"
-            )
+        if timeout is None:
+            timeout = self._pinger.timeout
         try:
-            self._writer.send(data, self._pinger.timeout if timeout is None else timeout)
+            if isinstance(data, (str, bytes, bytearray, memoryview)):
+                self._writer.send(data, timeout)
+            elif isinstance(data, CloseReason):
+                self.close(data.code, data.reason)
+            else:
+                self._writer.send_parts(parts_of(data), timeout, self._close_timeout)
         except BrokenError as exc:
             raise self._broken(exc) from exc
+
+    def try_send(self, data: Sendable | CloseReason, timeout: float | None = None) -> bool:
+        """As ``send()``; gives True, or False when the session has ended, or ends
+        meanwhile, instead of raising ``ConnectionClosed``."""
+        try:
+            self.send(data, timeout)
+        except ConnectionClosed:
+            return False
+        return True
 
     def send_json(self, value: Any, timeout: float | None = None) -> None:
         """Send ``value`` as a text message of JSON; raises what ``send()`` and
         ``json.dumps()`` do."""
         self.send(json.dumps(value, ensure_ascii=False, separators=(",", ":")), timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all that was sent before is written, by whichever thread:
+        messages of the outgoing channel, pongs, a Close.
+
+        ``timeout`` is in seconds (None: the session's ``timeout``). Raises
+        ``TimeoutError`` after it; nothing is lost. Allowed while the session is
+        closing; does nothing once it has ended.
+        """
+        if timeout is None:
+            timeout = self._pinger.timeout
+        deadline = monotonic() + timeout
+        if self._outgoing is not None:
+            self._outgoing.flush(timeout)
+        self._writer.flush(deadline - monotonic())
+
+    # The outgoing channel
+
+    @property
+    def outgoing(self) -> Outgoing:
+        """The channel for messages that are sent by a thread of the session's own;
+        opened, with room for 10, when first asked for."""
+        with self._outgoing_lock:
+            if self._outgoing is None:
+                self._outgoing = Outgoing(self, self._ending, CAPACITY)
+            return self._outgoing
+
+    def open_outgoing(self, capacity: int = CAPACITY) -> Outgoing:
+        """Open the channel with room for ``capacity`` messages.
+
+        Raises ``RuntimeError`` when it is open already: a session has one, or
+        its messages would have no order.
+        """
+        with self._outgoing_lock:
+            if self._outgoing is not None:
+                raise RuntimeError("the outgoing channel is open already: use session.outgoing")
+            self._outgoing = Outgoing(self, self._ending, capacity)
+            return self._outgoing
 
     # Keepalive
 
@@ -236,6 +312,8 @@ class Session:
         if self._ending.finished:
             return
         deadline = monotonic() + (self._close_timeout if timeout is None else timeout)
+        if self._outgoing is not None:
+            self._outgoing.finish(reason, deadline)
         self._ending.begin(reason, deadline)
         self._writer.close()
         self._reader.read_to_the_end(deadline)
@@ -308,3 +386,5 @@ class Session:
         """
         self._close(reason)
         self._pinger.end(self._close_timeout)
+        if self._outgoing is not None:
+            self._outgoing.join(self._close_timeout)

@@ -16,10 +16,12 @@ the order of the protocol. Who takes it:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .close import CloseCode, CloseReason
+from .protocol import MessageOpenError
 from .transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ Payload = TypeVar("Payload")
 _MAX_BACKLOG = 512
 
 
+def _check_part(part: Any) -> None:
+    if not isinstance(part, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a message consists of str or of bytes, not of {type(part).__name__}")
+
+
 class Writer:
     """The sending half of a session. Every method is for any thread."""
 
@@ -46,6 +53,9 @@ class Writer:
         self._transport = transport
         self._ending = ending
         self._wakeup = wakeup
+        # Held for as long as a message in fragments takes, and by who waits for
+        # its end; before write_lock.
+        self._message_lock = threading.Lock()
         #: Held over encoding and writing; see the top of the file. The lock of
         #: ``Ending`` may be taken under it, the reader's locks never.
         self.write_lock = threading.Lock()
@@ -78,7 +88,67 @@ class Writer:
         did not read for as long, and the session was terminated;
         ``BrokenError`` when the connection broke.
         """
-        self._write_frame(self._protocol.message, data, timeout)
+        try:
+            self._write_frame(self._protocol.message, data, timeout)
+        except MessageOpenError:
+            self._acquire(self._message_lock, timeout)
+            try:
+                self._write_frame(self._protocol.message, data, timeout)
+            finally:
+                self._message_lock.release()
+
+    def send_parts(self, parts: Iterable[Data], timeout: float, close_timeout: float) -> None:
+        """Write one message in fragments, each as soon as ``parts`` gives it.
+
+        Control frames go out in between; other messages wait. Raises as
+        ``send()`` does, what ``parts`` raises, ``TypeError`` for what can not
+        be sent, and ``ValueError`` when there is no part at all. A message that
+        has begun and can not be completed ends the session, with 1011.
+        """
+        self._acquire(self._message_lock, timeout)
+        try:
+            empty: Data | None = None
+            for part in parts:
+                _check_part(part)
+                if empty is None:
+                    empty = "" if isinstance(part, str) else b""
+                self._write_frame(self._encode_part, part, timeout)
+            if empty is None:
+                raise ValueError("there is no message in an iterable that gives nothing")
+            self._write_frame(self._encode_end, empty, timeout)
+        finally:
+            if self._protocol.fragmenting:
+                broken_off = CloseReason(
+                    CloseCode.INTERNAL_ERROR, "a message was broken off", "error"
+                )
+                self._ending.begin(broken_off, monotonic() + close_timeout)
+                self.close()
+            self._message_lock.release()
+
+    def _encode_part(self, part: Data) -> tuple[bytes, Binary]:
+        return self._protocol.fragment(part, finished=False), b""
+
+    def _encode_end(self, empty: Data) -> tuple[bytes, Binary]:
+        return self._protocol.fragment(empty, finished=True), b""
+
+    def flush(self, timeout: float) -> None:
+        """Wait until what was to be sent before is written.
+
+        Raises ``TimeoutError`` after ``timeout`` seconds. Does nothing once the
+        connection has ended.
+        """
+        deadline = monotonic() + timeout
+        self._acquire(self._message_lock, timeout)
+        try:
+            self._acquire(self.write_lock, deadline - monotonic())
+            try:
+                while not self._ending.finished and not self._write_control():
+                    if not self._transport.wait(write=True, timeout=deadline - monotonic()):
+                        raise TimeoutError(f"the peer has not read within {timeout} s")
+            finally:
+                self.write_lock.release()
+        finally:
+            self._message_lock.release()
 
     def ping(self, payload: bytes, timeout: float) -> None:
         """Write a ping; raises what ``send()`` does."""
@@ -88,12 +158,8 @@ class Writer:
         self, encode: Callable[[Payload], tuple[bytes, Binary]], payload: Payload, timeout: float
     ) -> None:
         # Waiting for a turn does not count against the peer.
-        if not self.write_lock.acquire(blocking=False) and not self.write_lock.acquire(
-            timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)
-        ):
-            raise TimeoutError(
-                f"other threads were writing for {timeout} s; nothing was sent, try again"
-            )
+        if not self.write_lock.acquire(blocking=False):
+            self._acquire(self.write_lock, timeout)
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
@@ -102,6 +168,13 @@ class Writer:
             self.write_lock.release()
             if self._control_waits():
                 self.flush_control()
+
+    @staticmethod
+    def _acquire(lock: threading.Lock, timeout: float) -> None:
+        if not lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+            raise TimeoutError(
+                f"other threads were writing for {timeout} s; nothing was sent, try again"
+            )
 
     def try_ping(self, payload: bytes) -> bool:
         """Send a ping without waiting; False when another thread is writing.

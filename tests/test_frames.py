@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncws.frames import PlainFrame, data_header, plain_frame_at
-from syncws.protocol import Event, Fault, Protocol
+from syncws.protocol import Event, Fault, Part, Protocol
 
 from .faults import splits
 from .pairs import frame
@@ -53,6 +53,40 @@ def said(parts: list[bytes], *, fast: bool) -> list[Event | tuple[int, str]]:
 def test_same_events_in_the_same_order(stream: bytes, cuts: list[int]) -> None:
     parts = list(splits(stream, *cuts))
     assert said(parts, fast=True) == said(parts, fast=False)
+
+
+def said_in_parts(parts: list[bytes], after: int) -> list[Event | tuple[int, str]]:
+    """As ``said()``, with every message in parts from the ``after``-th piece of input on."""
+    protocol = Protocol(max_message_size=LIMIT)
+    events: list[Event | tuple[int, str]] = []
+    message: list[str] | list[bytes] = []
+    for number, received in enumerate(parts):
+        protocol.receive_data(received)
+        while True:
+            if number >= after:
+                protocol.streaming = True
+            event = protocol.next_event()
+            if event is None:
+                break
+            if isinstance(event, Part):
+                message.append(event.data)  # type: ignore[arg-type]  # of one kind in a message
+                if event.finished:
+                    events.append(type(event.data)().join(message))  # type: ignore[arg-type]  # as above
+                    message = []
+            else:
+                events.append((event.code, event.cause) if isinstance(event, Fault) else event)
+    return events
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    streams | plain_streams,
+    st.lists(st.integers(0, 1_000_000), max_size=6),
+    st.integers(0, 4),
+)
+def test_same_messages_in_parts(stream: bytes, cuts: list[int], after: int) -> None:
+    parts = list(splits(stream, *cuts))
+    assert said_in_parts(parts, after) == said(parts, fast=True)
 
 
 @settings(max_examples=50, deadline=None)

@@ -95,6 +95,8 @@ def test_dependencies_point_one_way() -> None:
         "writer",
         "reader",
         "pinger",
+        "streams",
+        "outgoing",
         "session",
         "connectors",
         "upgrade",

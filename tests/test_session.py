@@ -36,7 +36,7 @@ def test_bytes_like_objects_are_sent_as_binary(session_and_peer: Both, data: Any
     assert peer.receive() == b"abc"
 
 
-@pytest.mark.parametrize("data", [None, 5, ["a"], {"a": 1}])
+@pytest.mark.parametrize("data", [None, 5, {"a": 1}])
 def test_anything_else_is_refused_with_advice(session_and_peer: Both, data: Any) -> None:
     session, peer = session_and_peer
     with pytest.raises(TypeError, match="send_json"):
