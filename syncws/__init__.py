@@ -18,6 +18,7 @@ routes; see there.
   :class:`WebSocketUpgrade` and Flask routes alike.
 * :class:`CloseReason` tells how a session ended, and
   :class:`ConnectionClosed` carries it.
+* :func:`stats` has the figures of the process's sessions.
 """
 
 from .close import CloseCode, CloseReason
@@ -31,6 +32,7 @@ from .errors import (
     SyncwsError,
 )
 from .options import Options
+from .registry import Stats, stats
 from .session import Session
 from .upgrade import WebSocketUpgrade, websocket
 
@@ -45,8 +47,10 @@ __all__ = [
     "Options",
     "SendTimeoutError",
     "Session",
+    "Stats",
     "SyncwsError",
     "WebSocketUpgrade",
+    "stats",
     "websocket",
 ]
 

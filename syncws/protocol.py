@@ -191,6 +191,7 @@ class Protocol:
         self.streaming = False
         #: Whether a message in fragments is being sent. Set by the outbound half.
         self.fragmenting = False
+        self.messages_sent = 0
         #: Set by the inbound half.
         self.close_received = False
         self.failed = False
@@ -405,6 +406,7 @@ class Protocol:
         """
         if self.fragmenting:
             raise MessageOpenError
+        self.messages_sent += 1
         if self._deflate is not None and len(data) >= self._deflate.min_size:
             if isinstance(data, memoryview):
                 data = data.tobytes()
@@ -425,6 +427,7 @@ class Protocol:
             data = data.tobytes()
         encoded = bytes(self._frames.send_data(data, fin=finished))
         self.fragmenting = not finished
+        self.messages_sent += finished
         return encoded
 
     def ping(self, payload: bytes) -> bytes:

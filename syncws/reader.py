@@ -96,6 +96,8 @@ class Reader:
         self._fault: Fault | None = None
         #: Until when a fault waits for the handler to receive what came before.
         self.fault_deadline: float | None = None
+        #: Messages that the handler has received, streams included. Under receiving.
+        self.messages = 0
         #: When the handler was last seen in, or leaving, receive() (monotonic).
         self.left_at = monotonic()
         #: Whether the ping thread watches for how long the handler stays away.
@@ -113,6 +115,7 @@ class Reader:
                 timeout = self._skip_stream(timeout)
             message = self._take_queued() if self._queue else self._receive(timeout)
             assert not isinstance(message, Part)
+            self.messages += 1
             return message
         finally:
             self._left()
@@ -124,9 +127,8 @@ class Reader:
         try:
             if self._stream is not None:
                 timeout = self._skip_stream(timeout)
-            if self._queue:
-                return self._take_queued()
-            item = self._receive(timeout, streaming=True)
+            item = self._take_queued() if self._queue else self._receive(timeout, streaming=True)
+            self.messages += 1
             if isinstance(item, Part) and not item.finished:
                 self._stream = stream
             return item

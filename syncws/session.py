@@ -26,6 +26,7 @@ from .pinger import Pinger
 from .pings import Pings
 from .protocol import Protocol
 from .reader import Reader
+from .registry import Traffic
 from .streams import Sendable, parts_of, receive_stream
 from .transport import BrokenError
 from .wakeup import Wakeup
@@ -374,13 +375,22 @@ class Session:
         """The 101 has been sent."""
         self._pinger.opened()
 
+    def traffic(self) -> Traffic:
+        """What has gone through the session so far."""
+        return Traffic(
+            self._reader.messages,
+            self._writer.messages,
+            self._transport.received,
+            self._transport.sent,
+        )
+
     def start_closing(self, reason: CloseReason) -> None:
         """Send a Close and return at once: the rest is seen to."""
         self._ending.begin(reason, monotonic() + self._close_timeout)
         self._writer.close()
 
-    def conclude(self, reason: CloseReason) -> None:
-        """Close if that has not been done, and have the last word.
+    def conclude(self, reason: CloseReason) -> CloseReason:
+        """Close if that has not been done, and have the last word; gives how the session ended.
 
         When this returns nobody uses the socket any more.
         """
@@ -388,3 +398,5 @@ class Session:
         self._pinger.end(self._close_timeout)
         if self._outgoing is not None:
             self._outgoing.join(self._close_timeout)
+        assert self._ending.reason is not None
+        return self._ending.reason

@@ -18,6 +18,7 @@ from .connectors import connect
 from .errors import ConnectionClosed
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
+from .registry import REGISTRY
 from .session import Session
 from .transport import make_transport
 
@@ -101,6 +102,7 @@ def refuse(
     answer: Reject, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer with an ordinary HTTP response."""
+    REGISTRY.refused()
     logger.info(
         "refused %r from %s with %d: %s",
         environ.get("PATH_INFO", ""),
@@ -138,17 +140,21 @@ def open_session(
         logger.warning("no thread for another session: %s", exc)
         return refuse(BUSY, environ, start_response)
     before = transport.sent
+    opened = False
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
         session.opened()
-        connector.opened(session)
+        REGISTRY.add(session)
+        opened = True
         run_handler(session, handler)
     finally:
         # Does nothing after run_handler(): for when the 101 could not be sent.
         session.terminate()
-        session.conclude(CloseReason())
-        connector.closed(session, transport.sent - before)
+        reason = session.conclude(CloseReason())
+        if opened:
+            REGISTRY.remove(session, reason.cause)
+        connector.closed(transport.sent - before)
     return []
 
 

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from .close import CloseCode, CloseReason
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from .pool import Pool
+from .registry import REGISTRY, stats
+from .statsd import Statsd
 from .upgrade import BUSY, refuse
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
     from .handshake import Accept
-    from .session import Session
 
 __all__ = ["WebSocketWorker"]
 
@@ -43,8 +43,6 @@ _SESSION_OVER = object()
 #: Seconds between two warnings that no more sessions can be taken.
 COMPLAIN_EVERY = 60.0
 
-_GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
-
 
 class WebSocketWorker(ThreadWorker):
     """gunicorn's threaded worker, with each session on a thread of its own."""
@@ -54,11 +52,12 @@ class WebSocketWorker(ThreadWorker):
         # In a pool thread: whether there was no room for a session. In a
         # session thread: its connection's connector.
         self._local = threading.local()
-        # Guards the four below; session.start_closing() is called without it.
-        self._sessions_lock = threading.Lock()
-        self._sessions: set[Session] = set()
+        # For the main thread.
         self._draining = False
         self._quitting = False
+        self._statsd: Statsd | None = None
+        # Guards the two below.
+        self._sessions_lock = threading.Lock()
         self._session_threads = 0
         self._complained_at = -COMPLAIN_EVERY
         # A part of the connections is kept for HTTP.
@@ -103,7 +102,7 @@ class WebSocketWorker(ThreadWorker):
         self._local.busy = False
         if _asks_for_websocket(req):
             if self._step_out(conn):
-                self._local.connector = _WorkerConnector(self, conn)
+                self._local.connector = _WorkerConnector(conn)
             else:
                 self._local.busy = True  # the wrapper of the application answers
         return super().handle_request(req, conn)
@@ -136,6 +135,7 @@ class WebSocketWorker(ThreadWorker):
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
+        _log_where_gunicorn_does(self.log)
         application: Any = self.wsgi
 
         def with_connector(environ: Any, start_response: Any) -> Any:
@@ -153,20 +153,18 @@ class WebSocketWorker(ThreadWorker):
 
         self.wsgi = with_connector
 
-    def add_session(self, session: Session) -> None:
-        """A session has opened. By its session thread."""
-        with self._sessions_lock:
-            self._sessions.add(session)
-            draining = self._draining
-        if draining:
-            session.start_closing(_GOING_AWAY)
-
-    def remove_session(self, session: Session) -> None:
-        """A session is over. By its session thread."""
-        with self._sessions_lock:
-            self._sessions.discard(session)
-
     # The main thread
+
+    def init_process(self) -> None:
+        if self.cfg.statsd_host:
+            self._statsd = Statsd(self.log)
+        super().init_process()
+
+    def notify(self) -> None:
+        """The heartbeat, about once a second."""
+        super().notify()
+        if self._statsd is not None:
+            self._statsd.report(stats())
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         if not fs.cancelled() and fs.exception() is None and fs.result() is _SESSION_OVER:
@@ -191,7 +189,8 @@ class WebSocketWorker(ThreadWorker):
         """Accept connections or not; a graceful stop begins with not doing so."""
         super().set_accept_enabled(enabled)
         if not self.alive and not self._draining:
-            self._drain()
+            self._draining = True
+            REGISTRY.drain()
             if self._quitting:
                 for conn in self.keepalived_conns:
                     conn.timeout = monotonic()
@@ -202,13 +201,13 @@ class WebSocketWorker(ThreadWorker):
         self._quitting = True
         self.handle_exit(sig, frame)
 
-    def _drain(self) -> None:
-        """Tell every session at once that the server goes away."""
-        with self._sessions_lock:
-            self._draining = True
-            sessions = list(self._sessions)
-        for session in sessions:
-            session.start_closing(_GOING_AWAY)
+
+def _log_where_gunicorn_does(log: Any) -> None:
+    """Unless the application has configured logging, for all or for syncws."""
+    if not logger.hasHandlers():
+        for handler in log.error_log.handlers:
+            logger.addHandler(handler)
+        logger.setLevel(log.error_log.level)
 
 
 def _asks_for_websocket(req: Any) -> bool:
@@ -221,8 +220,7 @@ class _WorkerConnector(Connector):
     #: gunicorn's response, whose figures the access log shows.
     response: Any = None
 
-    def __init__(self, worker: WebSocketWorker, conn: Any) -> None:
-        self._worker = worker
+    def __init__(self, conn: Any) -> None:
         self._conn = conn
         self.socket = conn.sock
 
@@ -238,9 +236,5 @@ class _WorkerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def opened(self, session: Session) -> None:
-        self._worker.add_session(session)
-
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, sent: int) -> None:
         self.response.sent = sent
-        self._worker.remove_session(session)

@@ -125,6 +125,11 @@ class Writer:
                 self.close()
             self._message_lock.release()
 
+    @property
+    def messages(self) -> int:
+        """Messages that were sent."""
+        return self._protocol.messages_sent
+
     def _encode_part(self, part: Data) -> tuple[bytes, Binary]:
         return self._protocol.fragment(part, finished=False), b""
 

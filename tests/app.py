@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -52,6 +53,11 @@ def status() -> Response:
         connections=WORKER.nr_conns if WORKER is not None else None,
         ended=[[reason.code, reason.reason, reason.cause] for reason in ENDED],
     )
+
+
+@app.get("/stats")
+def figures() -> Response:
+    return jsonify(syncws.stats())
 
 
 @websockets.route("/echo")
@@ -183,6 +189,11 @@ def fail(error: BaseException | None) -> None:
 
 
 other.add_url_rule("/status", view_func=status)
+
+
+def logging_its_own_way() -> Flask:
+    logging.basicConfig(format="mine: %(message)s", level=logging.INFO)
+    return app
 
 
 def no_threads(environ: Any, start_response: Any) -> Any:

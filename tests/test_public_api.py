@@ -26,8 +26,10 @@ def test_public_names() -> None:
         "Options",
         "SendTimeoutError",
         "Session",
+        "Stats",
         "SyncwsError",
         "WebSocketUpgrade",
+        "stats",
         "websocket",
     ]
     for name in syncws.__all__:
@@ -97,10 +99,12 @@ def test_dependencies_point_one_way() -> None:
         "pinger",
         "streams",
         "outgoing",
+        "registry",
         "session",
         "connectors",
         "upgrade",
         "pool",
+        "statsd",
         "worker",
         "flask",
         "__init__",

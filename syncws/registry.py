@@ -1,0 +1,139 @@
+"""The sessions of this process: their figures, and their end with it.
+
+``stats()`` is for users. Servers add a session when it has opened, remove it
+when it is over, and ``drain()`` all of them when they stop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from .close import Cause, CloseCode, CloseReason
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["REGISTRY", "Registry", "Stats", "Traffic", "stats"]
+
+#: What sessions are told when their server stops.
+GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
+
+#: Seconds that the end of the interpreter waits for sessions whose server has
+#: not waited for them.
+AT_EXIT = 2.0
+
+
+class Traffic(NamedTuple):
+    """What has gone through a session, or several. Bytes are those of the
+    connection, frames' headers and TLS's plaintext included."""
+
+    messages_received: int = 0
+    messages_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+    def plus(self, other: Traffic) -> Traffic:
+        return Traffic(*(mine + others for mine, others in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of this process's sessions, since it began."""
+
+    #: Sessions open now.
+    open: int
+    #: Sessions opened, those open now included.
+    opened: int
+    #: Sessions that have ended, by ``CloseReason.cause``.
+    closed: dict[Cause, int]
+    #: Upgrade requests answered with an HTTP status instead.
+    refused: int
+    messages_received: int
+    messages_sent: int
+    #: Bytes on the connections, frames' headers included, TLS's own not.
+    bytes_received: int
+    bytes_sent: int
+
+
+class Registry:
+    """Every method is for any thread."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, in the child of a fork: its parent's sessions are its parent's."""
+        # Guards all of the below; session.start_closing() is called without it.
+        self._changed = threading.Condition()
+        self._sessions: set[Session] = set()
+        self._draining = False
+        self._opened = 0
+        self._closed: Counter[Cause] = Counter()
+        self._refused = 0
+        self._past = Traffic()
+
+    def add(self, session: Session) -> None:
+        """A session has opened."""
+        with self._changed:
+            self._sessions.add(session)
+            self._opened += 1
+            draining = self._draining
+        if draining:
+            session.start_closing(GOING_AWAY)
+
+    def remove(self, session: Session, cause: Cause) -> None:
+        """A session that was added is over."""
+        with self._changed:
+            self._sessions.remove(session)
+            self._closed[cause] += 1
+            self._past = self._past.plus(session.traffic())
+            self._changed.notify_all()
+
+    def refused(self) -> None:
+        """An upgrade request was refused."""
+        with self._changed:
+            self._refused += 1
+
+    def drain(self) -> None:
+        """Tell every session at once that the server goes away, those to come included."""
+        with self._changed:
+            self._draining = True
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.start_closing(GOING_AWAY)
+
+    def drain_at_exit(self) -> None:
+        """The last chance: a server that knows nothing of sessions has stopped."""
+        if self._sessions:
+            self.drain()
+            with self._changed:
+                self._changed.wait_for(lambda: not self._sessions, AT_EXIT)
+
+    def stats(self) -> Stats:
+        with self._changed:
+            traffic = self._past
+            for session in self._sessions:
+                traffic = traffic.plus(session.traffic())
+            return Stats(
+                len(self._sessions),
+                self._opened,
+                dict(self._closed),
+                self._refused,
+                *traffic,
+            )
+
+
+REGISTRY = Registry()
+os.register_at_fork(after_in_child=REGISTRY.reset)
+atexit.register(REGISTRY.drain_at_exit)
+
+
+def stats() -> Stats:
+    """The figures of this process's sessions: with several gunicorn workers, of the one
+    that is asked."""
+    return REGISTRY.stats()
