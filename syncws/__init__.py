@@ -10,8 +10,8 @@ A handler is a plain function; the session's calls block, and take timeouts::
             session.send(message)
 
 ``echo`` is a WSGI application. Run it with gunicorn and the worker class
-``syncws.worker.WebSocketWorker``. In Flask, ``syncws.flask.WebSockets`` makes
-routes; see there.
+``syncws.worker.WebSocketWorker``; in a script or a test, with :func:`serve`.
+In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 
 * :class:`Session` is what a handler works with, from any thread.
 * :class:`Options` has all that can be set, for ``websocket()``,
@@ -31,6 +31,7 @@ from .errors import (
     SyncwsError,
 )
 from .options import Options
+from .server import Server, serve
 from .session import Session
 from .upgrade import WebSocketUpgrade, websocket
 
@@ -44,9 +45,11 @@ __all__ = [
     "Deflate",
     "Options",
     "SendTimeoutError",
+    "Server",
     "Session",
     "SyncwsError",
     "WebSocketUpgrade",
+    "serve",
     "websocket",
 ]
 

@@ -26,7 +26,7 @@ ENVIRON_KEY = "syncws.connection"
 
 SUPPORTED = (
     "gunicorn with the worker class syncws.worker.WebSocketWorker (for production), "
-    "gunicorn with the worker class gthread, or Werkzeug's development server"
+    "gunicorn with the worker class gthread, Werkzeug's development server, or syncws.serve()"
 )
 
 
