@@ -107,6 +107,9 @@ class HttpConnection:
             event = self._next_event(BODY_TIMEOUT)
         except DeadlineError:
             raise BadRequestError(408, "The body of the request took too long.") from None
+        except BrokenError as exc:
+            # For who reads: a body that breaks off, in whatever way.
+            raise BadRequestError(400, f"The body of the request breaks off: {exc}.") from None
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     def take_received(self) -> bytes:

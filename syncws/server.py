@@ -109,15 +109,16 @@ class Server:
         self._listener = listener
         self._ssl_context = ssl_context
         self._max_connections = max_connections
-        name: str
         if listener.family == socket.AF_UNIX:
-            name, self.port = "localhost", 0
+            self.port = 0
+            name = "localhost", 80  # PEP 3333 wants something
         else:
-            name, self.port = listener.getsockname()[:2]
+            name = listener.getsockname()[:2]
+            self.port = name[1]
         self._base_environ: WSGIEnvironment = {
             "SERVER_SOFTWARE": "syncws",
-            "SERVER_NAME": name,
-            "SERVER_PORT": str(self.port),
+            "SERVER_NAME": name[0],
+            "SERVER_PORT": str(name[1]),
             "wsgi.url_scheme": "http" if ssl_context is None else "https",
         }
         self._sessions = OpenSessions()
