@@ -87,7 +87,9 @@ class ServerConnection(threading.Thread):
             self._answer_requests()
             self._http.finish()
         except (BrokenError, DeadlineError) as exc:
-            logger.debug("the connection with %s ends: %s", self.name, exc)
+            logger.debug("%s ends: %s", self.name, exc)
+        except SystemExit:
+            pass  # sys.exit() in a thread ends that thread
         finally:
             with self._lock:
                 self._transport.shutdown()
