@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import os
 import selectors
 import socket
@@ -122,14 +123,14 @@ class Server:
             "wsgi.url_scheme": "http" if ssl_context is None else "https",
         }
         self._sessions = OpenSessions()
-        # Guards the set. Held for a few instructions, never over I/O.
+        # Guards the three below. Held for a few instructions, never over I/O.
         self._lock = threading.Lock()
         self._connections: set[ServerConnection] = set()
         self._stopping = threading.Event()
-        self._stopped = threading.Event()
+        self._deadline = math.inf  # for all to end, when stopping
         self._complained_at = -COMPLAIN_EVERY  # the acceptor's
+        # Closing the second wakes the acceptor, which has the first.
         self._wake, self._waker = socket.socketpair()
-        self._waker.setblocking(False)
         self._acceptor = threading.Thread(
             target=self._accept, name=f"syncws accept {self.port}", daemon=True
         )
@@ -142,7 +143,7 @@ class Server:
         ``KeyboardInterrupt``, without waiting for handlers any longer.
         """
         with contextlib.suppress(KeyboardInterrupt):
-            self._stopped.wait()
+            self._stopping.wait()
         self.shutdown()
 
     def shutdown(self, timeout: float = 30.0) -> None:
@@ -154,32 +155,27 @@ class Server:
         A handler that does something else is warned of in the log and left
         alone: no thread can be ended from outside.
 
-        Does nothing the second time, but waits as well. When a handler calls
-        this, its own thread is not waited for.
+        Called again, it waits with the ``timeout`` of the first call. When a
+        handler calls this, its own thread is not waited for.
         """
-        deadline = monotonic() + timeout
-        self._stopping.set()
-        with contextlib.suppress(OSError):  # woken already, or gone
-            self._waker.send(b"\x00")
-        self._acceptor.join()
-        self._waker.close()
         with self._lock:
-            connections = set(self._connections)
-        connections -= {c for c in connections if c is threading.current_thread()}
+            if not self._stopping.is_set():
+                self._deadline = monotonic() + timeout
+                self._stopping.set()
+                self._waker.close()
+        self._acceptor.join()
+        with self._lock:
+            connections = {c for c in self._connections if c is not threading.current_thread()}
         self._sessions.go_away()
         for connection in connections:
             connection.finish()
-        left = _join(connections, deadline)
+        left = _join(connections, self._deadline)
         for connection in left:
             connection.cut()
         left = _join(left, monotonic() + CUT_TIMEOUT)
-        if left:
-            logger.warning(
-                "%d handlers have not ended within %g s, and are left to themselves",
-                len(left),
-                timeout,
-            )
-        self._stopped.set()
+        for connection in left:
+            self._remove(connection)
+            logger.warning("%s has not ended in time, and is left to itself", connection.name)
 
     def __enter__(self) -> Server:
         return self

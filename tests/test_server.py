@@ -343,7 +343,9 @@ def test_handlers_get_a_bounded_time(caplog: pytest.LogCaptureFixture) -> None:
     peers = [connect(server.port, "/elsewhere"), connect(server.port, "/floods")]
     assert sending.wait(PATIENCE)
     server.shutdown(0.1)
-    assert "1 handlers have not ended within 0.1 s" in caplog.text
+    server.serve_forever()  # returns, and does not wait or complain again
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warning.endswith("has not ended in time, and is left to itself")
     assert len(ends) == 1
     let_go.set()
     for peer in peers:
