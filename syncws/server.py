@@ -165,11 +165,12 @@ class Server:
                 self._waker.close()
         self._acceptor.join()
         with self._lock:
-            connections = {c for c in self._connections if c is not threading.current_thread()}
+            connections = set(self._connections)
         self._sessions.go_away()
         for connection in connections:
             connection.finish()
-        left = _join(connections, self._deadline)
+        others = {c for c in connections if c is not threading.current_thread()}
+        left = _join(others, self._deadline)
         for connection in left:
             connection.cut()
         left = _join(left, monotonic() + CUT_TIMEOUT)

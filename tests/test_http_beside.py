@@ -12,20 +12,31 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import h11
 import pytest
+from gunicorn import version_info as gunicorn_version
 
 import syncws
 
 from .clients import connect
-from .http_app import CONTENT, app
+from .http_app import CONTENT, LICENSE, app
 from .pairs import PATIENCE
 from .servers import Server, gunicorn
 
-#: What is sent, one after the other; None: as soon as something has been answered.
-Steps: TypeAlias = list[bytes | None]
+
+class Until(bytes):
+    """Wait for answers that end with this."""
+
+
+#: What is sent, and waited for, one after the other.
+Steps: TypeAlias = list[bytes]
+
+HEAD_END = Until(b"\r\n\r\n")
+JSON_END = Until(b"}\n")
+HTML_END = Until(b"</p>\n")
+CHUNKS_END = Until(b"\r\n0\r\n\r\n")
 
 
 def get(target: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -46,6 +57,7 @@ def chunked(target: str, *chunks: bytes, extension: bytes = b"", trailer: bytes 
 
 CLOSE = "Connection: close"
 LAST = get("/request?last", CLOSE)
+FILE = LICENSE.read_bytes()
 
 MULTIPART = b"\r\n".join(
     [
@@ -73,14 +85,14 @@ REQUESTS: dict[str, Steps] = {
     "one request": [get("/request?a=1&a=%20", CLOSE, "X-Header: one", "x-header: two")],
     "head": [get("/request", CLOSE, method="HEAD")],
     "head of a stream": [get("/stream", CLOSE, method="HEAD")],
-    "no content": [get("/nothing") + LAST],
-    "not found": [get("/nowhere") + LAST],
-    "method not allowed": [get("/upload") + LAST],
+    "no content": [get("/nothing"), HEAD_END, LAST],
+    "not found": [get("/nowhere"), HTML_END, LAST],
+    "method not allowed": [get("/upload"), HTML_END, LAST],
     "options": [get("/request", CLOSE, method="OPTIONS")],
     "absolute target": [get("http://localhost/request?a", CLOSE)],
     "encoded path": [get("/re%71uest", CLOSE)],
     # Keep-alive and pipelining
-    "keep-alive": [get("/request?1"), None, get("/stream"), None, LAST],
+    "keep-alive": [get("/request?1"), JSON_END, get("/stream"), CHUNKS_END, LAST],
     "pipelined": [get("/request?1") + get("/stream") + get("/memory") + get("/request?2") + LAST],
     "pipelined behind bodies": [
         post("/request", b"one")
@@ -116,24 +128,34 @@ REQUESTS: dict[str, Steps] = {
     # Expect
     "expect": [
         get("/request", "Content-Length: 4", "Expect: 100-continue", CLOSE, method="POST"),
-        None,
+        HEAD_END,
         b"body",
     ],
     "expect, and the body at once": [post("/request", b"body", "Expect: 100-continue", CLOSE)],
     "expect and chunked": [
         get("/request", "Transfer-Encoding: chunked", "Expect: 100-continue", CLOSE, method="POST"),
-        None,
+        HEAD_END,
         b"4\r\nbody\r\n0\r\n\r\n",
     ],
     # Ranges and conditions
     "range": [get("/memory", "Range: bytes=10-19", CLOSE)],
     "range at the end": [get("/memory", "Range: bytes=-5", CLOSE)],
     "range beyond": [get("/memory", "Range: bytes=999999-", CLOSE)],
-    "range of a file": [get("/disk", "Range: bytes=0-9") + get("/disk") + LAST],
-    "not modified": [get("/memory", 'If-None-Match: "one"') + LAST],
+    "range of a file": [
+        get("/disk", "Range: bytes=0-9"),
+        Until(FILE[:10]),
+        get("/disk"),
+        Until(FILE[-10:]),
+        LAST,
+    ],
+    "not modified": [get("/memory", 'If-None-Match: "one"'), HEAD_END, LAST],
     "range if unchanged": [get("/memory", "Range: bytes=0-1", 'If-Range: "two"', CLOSE)],
     # Another protocol offered, and not taken
-    "upgrade to something else": [get("/request", "Upgrade: h2c", "Connection: Upgrade") + LAST],
+    "upgrade to something else": [
+        get("/request", "Upgrade: h2c", "Connection: Upgrade"),
+        JSON_END,
+        LAST,
+    ],
 }
 
 #: What is refused, and ends the connection. The words are each server's own.
@@ -157,13 +179,29 @@ def talk(port: int, steps: Steps) -> bytes:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = b""
         for step in steps:
-            if step is None:
-                received += sock.recv(65536)
+            if isinstance(step, Until):
+                while not received.endswith(step):
+                    data = sock.recv(65536)
+                    assert data, received
+                    received += data
             else:
                 sock.sendall(step)
         while data := sock.recv(65536):
             received += data
         return received
+
+
+def cases(all_: dict[str, Steps]) -> list[Any]:
+    """The names, with what is known of some."""
+    return [
+        pytest.param(name, marks=STOCK_PIPELINES) if "pipelined" in name else name for name in all_
+    ]
+
+
+STOCK_PIPELINES = pytest.mark.skipif(
+    gunicorn_version < (27,),
+    reason="gunicorn before 27 forgets requests that came along with another's body or head",
+)
 
 
 def comparable(answers: bytes) -> bytes:
@@ -190,7 +228,7 @@ def ours() -> Iterator[Server]:
         server.stop()
 
 
-@pytest.mark.parametrize("name", [*REQUESTS, *BAD_REQUESTS])
+@pytest.mark.parametrize("name", cases({**REQUESTS, **BAD_REQUESTS}))
 def test_c17_http_beside_a_session_is_what_stock_gunicorn_does(
     stock: Server, ours: Server, name: str
 ) -> None:
@@ -228,7 +266,7 @@ MEANT = {
 def meanings(answers: bytes, steps: Steps) -> list[Meaning]:
     """The answers, as a client would understand them."""
     answers = comparable(answers)
-    requests = b"".join(step for step in steps if step is not None)
+    requests = b"".join(step for step in steps if not isinstance(step, Until))
     methods = re.findall(rb"(GET|POST|PUT|HEAD|OPTIONS) [^ ]+ HTTP/1.[01]\r\n", requests)
     found: list[Meaning] = []
     while answers:
@@ -251,7 +289,7 @@ def meanings(answers: bytes, steps: Steps) -> list[Meaning]:
     return found
 
 
-@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("name", cases(REQUESTS))
 def test_c17_serve_answers_what_gunicorn_answers(
     stock: Server, served: syncws.Server, name: str
 ) -> None:

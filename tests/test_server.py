@@ -319,8 +319,20 @@ def test_shutdown_lets_a_request_finish_and_ends_idle_connections() -> None:
     idle.close()
     go_on.set()
     assert answer.result().text == "page\n"
-    assert answer.result().headers["Connection"] == "close"
     stopping.result()
+
+
+def test_a_request_may_shut_the_server_down() -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        server.shutdown()
+        return page(environ, start_response)
+
+    server = syncws.serve(application, "127.0.0.1", 0)
+    head, sock, rest = exchange(server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert "Connection: close" in head
+    assert rest + sock.recv(100) == b"page\n"
+    sock.close()
+    server.serve_forever()
 
 
 def test_handlers_get_a_bounded_time(caplog: pytest.LogCaptureFixture) -> None:
