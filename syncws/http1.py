@@ -169,8 +169,6 @@ class HttpConnection:
                     return False
         except BadRequestError:
             return False
-        if self._h11.their_state is not h11.DONE:
-            return False
         self._h11.start_next_cycle()
         return True
 
