@@ -87,7 +87,9 @@ class HttpConnection:
         if b"transfer-encoding" in names:
             # RFC 9112 section 6.1: the two ways to get a request smuggled in.
             if b"content-length" in names:
-                raise BadRequestError(400, "Transfer-Encoding and Content-Length exclude each other.")
+                raise BadRequestError(
+                    400, "Transfer-Encoding and Content-Length exclude each other."
+                )
             if event.http_version == b"1.0":
                 raise BadRequestError(400, "HTTP/1.0 has no Transfer-Encoding.")
         if event.method == b"CONNECT":
