@@ -10,8 +10,8 @@ A handler is a plain function; the session's calls block, and take timeouts::
             session.send(message)
 
 ``echo`` is a WSGI application. Run it with gunicorn and the worker class
-``syncws.worker.WebSocketWorker``. In Flask, ``syncws.flask.WebSockets`` makes
-routes; see there.
+``syncws.worker.WebSocketWorker``; in a script or a test, with :func:`serve`.
+In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 
 * :class:`Session` is what a handler works with, from any thread.
 * :class:`Options` has all that can be set, for ``websocket()``,
@@ -33,6 +33,7 @@ from .errors import (
 )
 from .options import Options
 from .registry import Stats, stats
+from .server import Server, serve
 from .session import Session
 from .upgrade import WebSocketUpgrade, websocket
 
@@ -46,10 +47,12 @@ __all__ = [
     "Deflate",
     "Options",
     "SendTimeoutError",
+    "Server",
     "Session",
     "Stats",
     "SyncwsError",
     "WebSocketUpgrade",
+    "serve",
     "stats",
     "websocket",
 ]

@@ -375,6 +375,11 @@ class Session:
         """The 101 has been sent."""
         self._pinger.opened()
 
+    @property
+    def reason(self) -> CloseReason | None:
+        """How the session ends, or has ended; None before."""
+        return self._ending.reason
+
     def traffic(self) -> Traffic:
         """What has gone through the session so far."""
         return Traffic(
@@ -389,8 +394,8 @@ class Session:
         self._ending.begin(reason, monotonic() + self._close_timeout)
         self._writer.close()
 
-    def conclude(self, reason: CloseReason) -> CloseReason:
-        """Close if that has not been done, and have the last word; gives how the session ended.
+    def conclude(self, reason: CloseReason) -> None:
+        """Close if that has not been done, and have the last word.
 
         When this returns nobody uses the socket any more.
         """
@@ -398,5 +403,3 @@ class Session:
         self._pinger.end(self._close_timeout)
         if self._outgoing is not None:
             self._outgoing.join(self._close_timeout)
-        assert self._ending.reason is not None
-        return self._ending.reason

@@ -140,21 +140,19 @@ def open_session(
         logger.warning("no thread for another session: %s", exc)
         return refuse(BUSY, environ, start_response)
     before = transport.sent
-    opened = False
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
         session.opened()
         REGISTRY.add(session)
-        opened = True
+        connector.opened(session)
         run_handler(session, handler)
     finally:
         # Does nothing after run_handler(): for when the 101 could not be sent.
         session.terminate()
-        reason = session.conclude(CloseReason())
-        if opened:
-            REGISTRY.remove(session, reason.cause)
-        connector.closed(transport.sent - before)
+        session.conclude(CloseReason())
+        REGISTRY.remove(session)
+        connector.closed(session, transport.sent - before)
     return []
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
     from .handshake import Accept
+    from .session import Session
 
 __all__ = ["WebSocketWorker"]
 
@@ -236,5 +237,5 @@ class _WorkerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def closed(self, sent: int) -> None:
+    def closed(self, session: Session, sent: int) -> None:
         self.response.sent = sent
