@@ -28,10 +28,13 @@ from .errors import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
+    HubError,
     SendTimeoutError,
     SyncwsError,
 )
+from .hub import Hub
 from .options import Options
+from .prepared import PreparedMessage
 from .registry import Stats, stats
 from .server import Server, serve
 from .session import Session
@@ -45,7 +48,10 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "Deflate",
+    "Hub",
+    "HubError",
     "Options",
+    "PreparedMessage",
     "SendTimeoutError",
     "Server",
     "Session",

@@ -24,6 +24,7 @@ from .errors import ConnectionClosed, ConnectionClosedOK
 from .outgoing import CAPACITY, Outgoing
 from .pinger import Pinger
 from .pings import Pings
+from .prepared import PreparedMessage
 from .protocol import Protocol
 from .reader import Reader
 from .registry import Traffic
@@ -155,7 +156,8 @@ class Session:
             raise ValueError("the message is JSON nested too deeply") from None
 
     def send(self, data: Sendable | CloseReason, timeout: float | None = None) -> None:
-        """Send a message: ``str`` as text, a bytes-like object as binary.
+        """Send a message: ``str`` as text, a bytes-like object as binary, or a
+        :class:`PreparedMessage`.
 
         An iterable of either, or a file, is sent as one message in fragments,
         each as soon as there is something to send; other threads' messages wait
@@ -180,6 +182,8 @@ class Session:
         try:
             if isinstance(data, (str, bytes, bytearray, memoryview)):
                 self._writer.send(data, timeout)
+            elif isinstance(data, PreparedMessage):
+                self._writer.send_prepared(data, timeout)
             elif isinstance(data, CloseReason):
                 self.close(data.code, data.reason)
             else:
@@ -215,6 +219,21 @@ class Session:
         if self._outgoing is not None:
             self._outgoing.flush(timeout)
         self._writer.flush(deadline - monotonic())
+
+    def offer(self, message: PreparedMessage, room: int) -> bool:
+        """Send a message without ever waiting: what the peer has no room for yet
+        waits in a queue, as long as there are fewer than ``room`` in it.
+
+        Gives False when there are not: then the message was not taken. What
+        waits goes out in order, and before what is sent later; a peer that
+        reads nothing of it for ``timeout`` seconds is dropped. Once the session
+        is ending messages are taken, and forgotten.
+        """
+        return self._writer.offer(message, room)
+
+    def forget_offers(self, number: int) -> None:
+        """Give up the ``number`` oldest of the offered messages that wait."""
+        self._writer.forget_offers(number)
 
     # The outgoing channel
 
