@@ -32,7 +32,10 @@ from .errors import (
     SendTimeoutError,
     SyncwsError,
 )
+from .handlers import exchange, stream
 from .hub import Hub
+from .listener import Listener, callbacks
+from .middleware import WebSocketMiddleware
 from .options import Options
 from .prepared import PreparedMessage
 from .registry import Stats, stats
@@ -50,6 +53,7 @@ __all__ = [
     "Deflate",
     "Hub",
     "HubError",
+    "Listener",
     "Options",
     "PreparedMessage",
     "SendTimeoutError",
@@ -57,9 +61,13 @@ __all__ = [
     "Session",
     "Stats",
     "SyncwsError",
+    "WebSocketMiddleware",
     "WebSocketUpgrade",
+    "callbacks",
+    "exchange",
     "serve",
     "stats",
+    "stream",
     "websocket",
 ]
 

@@ -25,15 +25,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .connection import ServerConnection
+from .handlers import check_handler
 from .registry import Registry
-from .upgrade import BUSY, WebSocketUpgrade, check_handler, refuse
+from .upgrade import BUSY, WebSocketUpgrade, refuse
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from .upgrade import Handler
+    from .handlers import Handler
 
 __all__ = ["Server", "serve"]
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from .close import CloseCode, CloseReason, check_sendable
 from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
+from .handlers import Handler, run_handler
 from .outgoing import CAPACITY, Outgoing
 from .pinger import Pinger
 from .pings import Pings
@@ -65,7 +66,8 @@ class Session:
     ) -> None:
         self.environ = environ
         self.subprotocol = subprotocol
-        self._close_timeout = options.close_timeout
+        #: Seconds that the whole closing handshake may take.
+        self.close_timeout = options.close_timeout
         self._transport = transport
         self._outgoing_lock = threading.Lock()
         self._outgoing: Outgoing | None = None
@@ -187,7 +189,7 @@ class Session:
             elif isinstance(data, CloseReason):
                 self.close(data.code, data.reason)
             else:
-                self._writer.send_parts(parts_of(data), timeout, self._close_timeout)
+                self._writer.send_parts(parts_of(data), timeout, self.close_timeout)
         except BrokenError as exc:
             raise self._broken(exc) from exc
 
@@ -258,6 +260,19 @@ class Session:
             self._outgoing = Outgoing(self, self._ending, capacity)
             return self._outgoing
 
+    # Handlers
+
+    def run(self, handler: Handler) -> None:
+        """Run ``handler(session)`` in this thread; whatever it does, the session is
+        over afterwards.
+
+        When it returns the session is closed with 1000. When it raises, that
+        is logged once, and the session is closed with 1011; only
+        ``SystemExit`` and ``KeyboardInterrupt`` are raised on. The session's
+        own ``ConnectionClosed`` is a normal way out, another session's is not.
+        """
+        run_handler(self, handler)
+
     # Keepalive
 
     def ping(self) -> Future[float]:
@@ -326,12 +341,13 @@ class Session:
         and 123 bytes).
         """
         check_sendable(code, reason)
-        self._close(CloseReason(code, reason), timeout)
+        self.end(CloseReason(code, reason), timeout)
 
-    def _close(self, reason: CloseReason, timeout: float | None = None) -> None:
+    def end(self, reason: CloseReason, timeout: float | None = None) -> None:
+        """As ``close()``, for a reason with a cause of its own."""
         if self._ending.finished:
             return
-        deadline = monotonic() + (self._close_timeout if timeout is None else timeout)
+        deadline = monotonic() + (self.close_timeout if timeout is None else timeout)
         if self._outgoing is not None:
             self._outgoing.finish(reason, deadline)
         self._ending.begin(reason, deadline)
@@ -410,7 +426,7 @@ class Session:
 
     def start_closing(self, reason: CloseReason) -> None:
         """Send a Close and return at once: the rest is seen to."""
-        self._ending.begin(reason, monotonic() + self._close_timeout)
+        self._ending.begin(reason, monotonic() + self.close_timeout)
         self._writer.close()
 
     def conclude(self, reason: CloseReason) -> None:
@@ -418,7 +434,7 @@ class Session:
 
         When this returns nobody uses the socket any more.
         """
-        self._close(reason)
-        self._pinger.end(self._close_timeout)
+        self.end(reason)
+        self._pinger.end(self.close_timeout)
         if self._outgoing is not None:
-            self._outgoing.join(self._close_timeout)
+            self._outgoing.join(self.close_timeout)
