@@ -17,14 +17,6 @@ from .pairs import PATIENCE, frame
 from .servers import gunicorn
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A key and a certificate for localhost."""
-    from .certificates import make_certificate
-
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
 def test_tls(certificate: tuple[Path, Path]) -> None:
     key, cert = certificate
     with gunicorn("tests.app:app", f"--keyfile={key}", f"--certfile={cert}") as server:
