@@ -67,6 +67,13 @@ def echo(session: syncws.Session) -> None:
         session.send(message)
 
 
+@websockets.route("/compressed", compression="deflate")
+def compressed(session: syncws.Session) -> None:
+    note_end(session)
+    for message in session:
+        session.send(message)
+
+
 @websockets.route("/limited", max_message_size=100, close_timeout=1)
 def limited(session: syncws.Session) -> None:
     note_end(session)
