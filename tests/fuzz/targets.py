@@ -84,6 +84,7 @@ def check_event(event: Event, limit: int) -> None:
         assert 1000 <= event.code < 5000
         assert len(event.reason.encode()) <= 123
     else:
+        assert isinstance(event, Fault), event
         assert event.code in (1002, 1007, 1009)
         assert event.cause == ("too_big" if event.code == 1009 else "protocol_error")
 
