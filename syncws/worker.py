@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from .handshake import Reject
 from .pool import Pool
 from .registry import REGISTRY, stats
 from .statsd import Statsd
@@ -41,6 +42,9 @@ logger = logging.getLogger("syncws")
 #: What handle() gives for a connection that was a session's, and is closed.
 _SESSION_OVER = object()
 
+#: RFC 8441 section 3: the answer to a protocol that CONNECT can not be had with.
+_OVER_HTTP2 = Reject(501, "WebSockets are opened over HTTP/1.1 here, not over HTTP/2 (RFC 8441).")
+
 #: Seconds between two warnings that no more sessions can be taken.
 COMPLAIN_EVERY = 60.0
 
@@ -50,8 +54,8 @@ class WebSocketWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # In a pool thread: whether there was no room for a session. In a
-        # session thread: its connection's connector.
+        # In a pool thread: the worker's own refusal of a session. In a session
+        # thread: its connection's connector.
         self._local = threading.local()
         # For the main thread.
         self._draining = False
@@ -100,13 +104,20 @@ class WebSocketWorker(ThreadWorker):
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request; one that asks for a WebSocket outside of the pool."""
-        self._local.busy = False
+        self._local.refusal = None
         if _asks_for_websocket(req):
             if self._step_out(conn):
                 self._local.connector = _WorkerConnector(conn)
             else:
-                self._local.busy = True  # the wrapper of the application answers
+                self._local.refusal = BUSY  # the wrapper of the application answers
         return super().handle_request(req, conn)
+
+    def handle_http2_request(self, req: Any, conn: Any, h2_conn: Any) -> Any:
+        """Answer a request on a stream of HTTP/2, whose socket other streams
+        use too: never with a session."""
+        protocol = req.stream.get_pseudo_headers().get(":protocol")
+        self._local.refusal = _OVER_HTTP2 if protocol == "websocket" else None
+        return super().handle_http2_request(req, conn, h2_conn)
 
     def _step_out(self, conn: Any) -> bool:
         """Make this thread one for a session, if there is room for another."""
@@ -140,9 +151,9 @@ class WebSocketWorker(ThreadWorker):
         application: Any = self.wsgi
 
         def with_connector(environ: Any, start_response: Any) -> Any:
-            if self._local.busy:
+            if self._local.refusal is not None:
                 start_response.__self__.force_close()
-                return refuse(BUSY, environ, start_response)
+                return refuse(self._local.refusal, environ, start_response)
             connector = self._local.connector
             if connector is not None:
                 connector.response = start_response.__self__
