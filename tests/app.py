@@ -203,6 +203,11 @@ def logging_its_own_way() -> Flask:
     return app
 
 
+def short_heads(environ: Any, start_response: Any) -> Any:
+    """The application, where a request's head has half a second."""
+    return app(environ, start_response)
+
+
 def no_threads(environ: Any, start_response: Any) -> Any:
     """The application, on a system that has one thread for the pool and no other."""
     return app(environ, start_response)

@@ -87,6 +87,7 @@ def test_only_the_transport_does_io(module: str) -> None:
     allowed = {
         "transport": {"socket", "select", "ssl"},
         "connectors": {"socket", "ssl"},
+        "slow_heads": {"socket", "select"},
         "server": {"socket", "ssl"},  # the listening socket
     }
     assert _imports(module) & {"socket", "select", "ssl"} <= allowed.get(module, set())
@@ -124,6 +125,7 @@ def test_dependencies_point_one_way() -> None:
         "upgrade",
         "middleware",
         "pool",
+        "slow_heads",
         "statsd",
         "worker",
         "http1",
