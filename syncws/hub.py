@@ -11,7 +11,9 @@ A member that reads too slowly never holds up the sender, nor the others.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -61,13 +63,10 @@ class Hub:
             )
         self._queue = queue
         self._on_full = on_full
-        # Guards the two below, and the order of what the bus is told.
-        self._lock = threading.Lock()
-        # A room's members, how often each has joined. Replaced, never changed:
-        # send() goes through them without the lock.
-        self._rooms: dict[str, dict[Session, int]] = {}
-        self._dropped: Counter[str] = Counter()
         self._bus: RedisBus | None = None
+        self._begin()
+        hub = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _begin_anew(hub))
         if url is not None:
             try:
                 from .redis_bus import RedisBus
@@ -76,6 +75,17 @@ class Hub:
                     "a hub over Redis needs redis-py: pip install 'syncws[redis]'"
                 ) from exc
             self._bus = RedisBus(url, self._deliver)
+
+    def _begin(self) -> None:
+        """In each process anew: its parent's sessions are its parent's."""
+        # Guards the two below, and the order of what the bus is told.
+        self._lock = threading.Lock()
+        # A room's members, how often each has joined. Replaced, never changed:
+        # send() goes through them without the lock.
+        self._rooms: dict[str, dict[Session, int]] = {}
+        self._dropped: Counter[str] = Counter()
+        if self._bus is not None:
+            self._bus.begin()
 
     @contextlib.contextmanager
     def join(self, room: str, session: Session) -> Iterator[None]:
@@ -175,3 +185,9 @@ class Hub:
         """Disconnect from the bus. Sessions go on; ``send()`` does not."""
         if self._bus is not None:
             self._bus.close()
+
+
+def _begin_anew(hub: weakref.ref[Hub]) -> None:
+    made = hub()
+    if made is not None:
+        made._begin()

@@ -57,18 +57,17 @@ class RedisBus:
     """Every method is for any thread. ``deliver`` is called in the bus's own."""
 
     def __init__(self, url: str, deliver: Callable[[str, PreparedMessage], None]) -> None:
-        # They connect when first used, and again in the child of a fork. For
+        # They connect when first used, and again after a fork. For
         # commands: once more, on a new connection, when one has been lost. To
         # listen: not, since nobody would know of the gap. (Any: redis-py's own
         # types do not tell str from bytes.)
         self._redis: Any = _client(url, retries=1)
         self._listener: Any = _client(url, retries=0)
         self._deliver = deliver
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """In each process anew."""
-        self._pid = os.getpid()
         self._id = os.urandom(_SENDER)
         self._wake = PREFIX + b"wake:" + self._id.hex().encode()
         # Guards the five below.
@@ -85,14 +84,8 @@ class RedisBus:
 
     # For the hub
 
-    def _check_process(self) -> None:
-        """What belongs to the parent of a fork is left to it."""
-        if self._pid != os.getpid():
-            self._begin()
-
     def publish(self, room: str, data: str | bytes) -> None:
         """Send to the other processes. Raises ``HubError`` when that fails."""
-        self._check_process()
         kind, payload = (_TEXT, data.encode()) if isinstance(data, str) else (_BINARY, data)
         if len(payload) > MAX_MESSAGE_SIZE:
             raise HubError(
@@ -112,7 +105,6 @@ class RedisBus:
     def set_count(self, room: str, count: int) -> None:
         """How many members a room has here: with the first one it is subscribed to,
         with the last one no longer."""
-        self._check_process()
         with self._changed:
             if count:
                 self._counts[room] = count
@@ -136,7 +128,6 @@ class RedisBus:
 
     def count(self, room: str) -> int:
         """The members in all processes that are alive. Raises ``HubError``."""
-        self._check_process()
         key = PREFIX + b"count:" + room.encode()
         try:
             counts = {
