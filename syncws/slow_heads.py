@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from .clock import CLOCK
 
-__all__ = ["head_has_come", "read_head"]
+__all__ = ["SlowHeads", "head_has_come"]
 
 #: Seconds that a pool thread waits for the first byte of a head. Most requests
 #: come with their connections, and never need another thread.
@@ -50,27 +51,50 @@ def head_has_come(conn: Any, *, tls: bool) -> bool:
     return not seen or b"\r\n\r\n" in head or len(head) >= _ENOUGH
 
 
-def read_head(conn: Any) -> None:
-    """Wait for a request's head, and have ``conn`` give it when it is asked for one.
+class SlowHeads:
+    """The heads that a worker waits for outside of its pool. For any thread."""
 
-    In a thread that has stepped out. Whatever is wrong with the head comes to
-    light when it is asked for, in gunicorn's own code.
-    """
-    deadline = _Deadline(conn)
-    CLOCK.enter()
-    CLOCK.schedule(deadline, monotonic() + HEAD_TIMEOUT)
-    try:
-        conn.sock.setblocking(True)
-        conn.init()
-        if conn.is_http2:
-            return
-        request = next(conn.parser)
-    except Exception as exc:  # noqa: BLE001  # raised where gunicorn catches it
-        conn.parser = _Read(conn, _raising(exc))
-    else:
-        conn.parser = _Read(conn, lambda: request)
-    finally:
-        CLOCK.leave(deadline)
+    def __init__(self) -> None:
+        # Guards the two below; held for a few instructions.
+        self._lock = threading.Lock()
+        self._deadlines: set[_Deadline] = set()
+        # Once the worker stops.
+        self._hurry: float | None = None
+
+    def read(self, conn: Any) -> None:
+        """Wait for a request's head, and have ``conn`` give it when it is asked for one.
+
+        In a thread that has stepped out. Whatever is wrong with the head comes
+        to light when it is asked for, in gunicorn's own code. Raises
+        ``RuntimeError`` when the system has no thread left.
+        """
+        deadline = _Deadline(conn)
+        CLOCK.enter()
+        with self._lock:
+            self._deadlines.add(deadline)
+            timeout = HEAD_TIMEOUT if self._hurry is None else self._hurry
+            CLOCK.schedule(deadline, monotonic() + timeout)
+        try:
+            conn.sock.setblocking(True)
+            conn.init()
+            if conn.is_http2:
+                return
+            request = next(conn.parser)
+        except Exception as exc:  # noqa: BLE001  # raised where gunicorn catches it
+            conn.parser = _Read(conn, _raising(exc))
+        else:
+            conn.parser = _Read(conn, lambda: request)
+        finally:
+            with self._lock:
+                self._deadlines.remove(deadline)
+            CLOCK.leave(deadline)
+
+    def hurry(self, timeout: float) -> None:
+        """The worker stops: wait for ``timeout`` seconds more at most."""
+        with self._lock:
+            self._hurry = timeout
+            for deadline in self._deadlines:
+                CLOCK.schedule(deadline, monotonic() + timeout)
 
 
 def _peek(sock: socket.socket) -> bytes | None:

@@ -24,7 +24,7 @@ from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from .handshake import Reject
 from .pool import Pool
 from .registry import REGISTRY, stats
-from .slow_heads import head_has_come, read_head
+from .slow_heads import SlowHeads, head_has_come
 from .statsd import Statsd
 from .upgrade import BUSY, refuse
 
@@ -51,6 +51,10 @@ _OVER_HTTP2 = Reject(501, "WebSockets are opened over HTTP/1.1 here, not over HT
 _SLOW_HEAD_READ = object()
 _SLOW_HEAD_CLOSED = object()
 
+#: Seconds that a stopping worker waits for heads that it is waiting for already.
+#: As long as gunicorn waits for another request on connections kept alive.
+STOP_HEAD_TIMEOUT = 2.0
+
 #: Seconds between two warnings that no more sessions can be taken.
 COMPLAIN_EVERY = 60.0
 
@@ -63,6 +67,7 @@ class WebSocketWorker(ThreadWorker):
         # In a pool thread: the worker's own refusal of a session. In a session
         # thread: its connection's connector.
         self._local = threading.local()
+        self._slow_heads = SlowHeads()
         # For the main thread.
         self._draining = False
         self._quitting = False
@@ -116,7 +121,7 @@ class WebSocketWorker(ThreadWorker):
             conn.close()
             return _SLOW_HEAD_CLOSED
         try:
-            read_head(conn)
+            self._slow_heads.read(conn)
         except RuntimeError as exc:  # no thread for the clock
             conn.close()
             with self._sessions_lock:
@@ -231,6 +236,7 @@ class WebSocketWorker(ThreadWorker):
         if not self.alive and not self._draining:
             self._draining = True
             REGISTRY.drain()
+            self._slow_heads.hurry(0.0 if self._quitting else STOP_HEAD_TIMEOUT)
             if self._quitting:
                 for conn in self.keepalived_conns:
                     conn.timeout = monotonic()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 import websocket
 
 from .pairs import PATIENCE
@@ -42,15 +43,17 @@ def test_echo() -> None:
 def test_chat(chat: Server) -> None:
     assert "<!doctype html>" in chat.get("/").text
     ann = join(chat, "Ann")
-    assert next_said(ann) == {"type": "join", "name": "Ann", "members": ["Ann"]}
+    assert next_said(ann) == {"type": "join", "name": "Ann", "count": 1}
     bob = join(chat, " Bob ")
-    joined = {"type": "join", "name": "Bob", "members": ["Ann", "Bob"]}
+    joined = {"type": "join", "name": "Bob", "count": 2}
     assert next_said(ann) == next_said(bob) == joined
     bob.send("héllo <b>")
-    said = {"type": "say", "name": "Bob", "text": "héllo <b>"}
+    said = {"type": "say", "name": "Bob", "text": "héllo <b>", "count": 2}
     assert next_said(ann) == next_said(bob) == said
     bob.close()
-    assert next_said(ann) == {"type": "leave", "name": "Bob", "members": ["Ann"]}
+    assert next_said(ann) == {"type": "leave", "name": "Bob", "count": 1}
+    assert requests.post(chat.url("/notify", "http"), {"text": "lunch"}, timeout=PATIENCE).ok
+    assert next_said(ann) == {"type": "say", "name": "notice", "text": "lunch", "count": 1}
     ann.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
 from collections.abc import Iterator
@@ -88,6 +89,18 @@ def test_a_head_that_does_not_come_in_time_ends_its_connection(stack: ExitStack)
             raise AssertionError("all of it was read")
         assert half.recv(100) == b""
         status_when(server, lambda status: status["connections"] == 1)
+
+
+def test_a_stopping_worker_does_not_wait_for_silent_peers(stack: ExitStack) -> None:
+    """Browsers have connections open that they may never use."""
+    with gunicorn() as server:
+        for data in (b"", REQUEST[:10]):
+            open_connection(stack, server, data)
+        peer = connect(server.port, "/echo")
+        server.signal(signal.SIGTERM)
+        assert peer.answer_close() == (1001, "")
+        peer.close_socket()
+        assert server.wait() == 0  # long before the 20 seconds that a head has
 
 
 def test_slow_heads_are_bounded(stack: ExitStack) -> None:
