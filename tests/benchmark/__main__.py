@@ -1,6 +1,6 @@
 """Measure syncws and its peers on the same core, with the same client, and compare them.
 
-    python -m tests.benchmark                       all cases, some 20 minutes
+    python -m tests.benchmark                       all cases, more than ten minutes
     python -m tests.benchmark --cases 1x32 memory --servers flask-sock --rounds 3
     python -m tests.benchmark --write               and write the report and the chart into docs/
 
@@ -52,13 +52,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=seconds, default=2.0, help="for each measurement (%(default)s)"
     )
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        choices=CASES,
+        default=list(CASES),
+        metavar="CASE",
+        help=", ".join(CASES),
+    )
     parser.add_argument(
         "--servers",
         nargs="+",
         choices=CONTESTANTS,
         default=list(CONTESTANTS),
-        help="the rivals; syncws always takes part",
+        metavar="SERVER",
+        help="the rivals; syncws always takes part: " + ", ".join(CONTESTANTS),
     )
     parser.add_argument(
         "--write", action="store_true", help="write docs/benchmark.md and docs/benchmark.svg"
