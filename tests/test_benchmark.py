@@ -93,13 +93,22 @@ def test_unanswered_closes_are_told(case: Case, rounds: list[Round]) -> None:
     assert report.faults(rounds, found).startswith("websockets closed up to 12.5% ")
 
 
-def test_report_names_no_host(case: Case, rounds: list[Round]) -> None:
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is installed here, and whatever is not."""
+    monkeypatch.setattr(report, "version", lambda package: "4.7.11")
+
+
+@pytest.mark.usefixtures("versions")
+def test_report_names_versions_and_no_host(case: Case, rounds: list[Round]) -> None:
     text = report.markdown(rounds, rows({"a": case}, rounds), 2.0)
     assert "3 rounds of 2 s" in text
+    assert "websockets 4.7.11" in text
     assert os.uname().nodename not in text
     assert str(ROOT) not in text
 
 
+@pytest.mark.usefixtures("versions")
 def test_report_without_the_ceiling_has_no_table_of_it(case: Case, rounds: list[Round]) -> None:
     for one in rounds:
         del one["a"]["ceiling"]
