@@ -102,7 +102,7 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("versions")
 def test_report_names_versions_and_no_host(case: Case, rounds: list[Round]) -> None:
     text = report.markdown(rounds, rows({"a": case}, rounds), 2.0)
-    assert "3 rounds of 2 s" in text
+    assert "3 rounds, 2 s for each" in text
     assert "websockets 4.7.11" in text
     assert os.uname().nodename not in text
     assert str(ROOT) not in text

@@ -180,7 +180,7 @@ def markdown(rounds: list[Round], rows: list[Row], seconds: float) -> str:
         "![The same as a chart](benchmark.svg)",
         ratios(rounds, rows),
         faults(rounds, rows),
-        f"{len(rounds)} rounds of {seconds:g} s each. {machine(rows)}",
+        f"{len(rounds)} rounds, {seconds:g} s for each measurement. {machine(rows)}",
         "## How it is measured",
         _METHOD,
     ]
