@@ -121,9 +121,7 @@ class Server:
 
 
 #: Newer gunicorns have a control socket, at one place for all: no use for many at a time.
-_NO_CONTROL_SOCKET = (
-    ["--no-control-socket"] if "control_socket_disable" in Config().settings else []
-)
+NO_CONTROL_SOCKET = ["--no-control-socket"] if "control_socket_disable" in Config().settings else []
 
 
 def gunicorn(
@@ -138,7 +136,7 @@ def gunicorn(
             f"--worker-class={worker}",
             "--bind=127.0.0.1:0",
             "--access-logfile=-",
-            *_NO_CONTROL_SOCKET,
+            *NO_CONTROL_SOCKET,
             *arguments,
             app,
         ],

@@ -1,0 +1,17 @@
+"""flask-sock. It has no limit on the size of messages, and compresses when the client offers to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from flask_sock import Sock
+
+app = Flask(__name__)
+sock = Sock(app)
+
+
+@sock.route("/echo")
+def echo(session: Any) -> None:
+    while True:
+        session.send(session.receive())

@@ -1,0 +1,26 @@
+"""syncws as plain WSGI: an echo at /echo, and a page of plain HTTP everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import syncws
+
+from . import MAX_MESSAGE_SIZE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+@syncws.websocket(max_message_size=MAX_MESSAGE_SIZE)
+def echo(session: syncws.Session) -> None:
+    for message in session:
+        session.send(message)
+
+
+def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    if environ["PATH_INFO"] == "/echo":
+        return echo(environ, start_response)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
+    return [b"ok\n"]

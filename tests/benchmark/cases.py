@@ -1,0 +1,163 @@
+"""The cases: what is done to a server, and what of it is compared with whom.
+
+A further case is an entry in CASES; a further kind of load is a program in ``client/`` and a
+function here that runs it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..servers import Server
+from .processes import confined_to, cpu_seconds, memory_bytes
+from .programs import Client
+
+#: What one run of a case has measured, by name: "rate", "p99_us", "client_busy" and so on
+Sample = dict[str, float]
+
+#: Given the server, the core for the client, and how many seconds to measure.
+Measure = Callable[[Server, int, float], Sample]
+
+#: Seconds; what is begun when a session opens is over by then.
+SETTLING = 2.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One of the things a case measures; a row of the report."""
+
+    key: str
+    title: str
+    less_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    title: str
+    measure: Measure
+    metrics: list[Metric]
+    rivals: list[str]
+    #: Whose figure is divided by those of the rivals.
+    subject: str = "syncws"
+
+    @property
+    def servers(self) -> list[str]:
+        return [self.subject, *self.rivals]
+
+
+def _drive(server: Server, core: int, program: str, *arguments: object) -> Sample:
+    """Run a client that measures a rate; adds how busy it and the server have been, from 0 to 1."""
+    with confined_to(core):
+        client = Client(program, server.port, *arguments)
+    with client:
+        client.wait_until_ready()
+        before = cpu_seconds(server.pid)
+        sample = client.finish()
+        sample["server_busy"] = (cpu_seconds(server.pid) - before) / sample["wall_s"]
+        sample["client_busy"] = sample["cpu_s"] / sample["wall_s"]
+        return sample
+
+
+def echo(connections: int, size: int, depth: int = 1) -> Measure:
+    """Connections that each keep ``depth`` messages of ``size`` bytes in flight."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        return _drive(server, core, "echo", "/echo", connections, seconds, size, depth)
+
+    return measure
+
+
+def sessions(slots: int) -> Measure:
+    """Sessions that open, echo once and close, ``slots`` at a time."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        return _drive(server, core, "sessions", "/echo", slots, seconds, 32)
+
+    return measure
+
+
+def http(connections: int) -> Measure:
+    """GET requests on connections that are kept alive."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        return _drive(server, core, "http", "/", connections, seconds)
+
+    return measure
+
+
+def idle(count: int) -> Measure:
+    """Sessions that have echoed once and then do nothing: what each of them takes."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        before = memory_bytes(server.pid)
+        with confined_to(core):
+            client = Client("idle", server.port, "/echo", count, 32)
+        with client:
+            client.wait_until_ready()
+            time.sleep(SETTLING)
+            grown = memory_bytes(server.pid) - before
+            client.finish()
+        return {"memory_kib": grown / count / 1024}
+
+    return measure
+
+
+_RATE = Metric("rate", "messages/s")
+_P99 = Metric("p99_us", "p99 of a round trip, µs", less_is_better=True)
+_SESSIONS = Metric("rate", "sessions/s")
+_MEMORY = Metric("memory_kib", "KiB a session", less_is_better=True)
+_ALL = ["flask-sock", "websockets", "uvicorn", "picows"]
+
+#: By the names that the command line takes.
+CASES = {
+    "1x32": Case("echo, 1 connection, 32 B", echo(1, 32), [_RATE], [*_ALL, "ceiling"]),
+    "100x32": Case("echo, 100 connections, 32 B", echo(100, 32), [_RATE], [*_ALL, "ceiling"]),
+    "100x16x32": Case(
+        "echo, 100 connections, 16 in flight, 32 B",
+        echo(100, 32, depth=16),
+        [_RATE, _P99],
+        [*_ALL, "ceiling"],
+    ),
+    "1x64k": Case("echo, 1 connection, 64 KiB", echo(1, 65536), [_RATE], [*_ALL, "ceiling"]),
+    "1x1m": Case("echo, 1 connection, 1 MiB", echo(1, 1 << 20), [_RATE], [*_ALL, "ceiling"]),
+    "1x64k-without-speedups": Case(
+        "echo, 1 connection, 64 KiB, without speedups",
+        echo(1, 65536),
+        [_RATE],
+        ["flask-sock"],
+        subject="syncws-without-speedups",
+    ),
+    "1x1m-without-speedups": Case(
+        "echo, 1 connection, 1 MiB, without speedups",
+        echo(1, 1 << 20),
+        [_RATE],
+        ["flask-sock"],
+        subject="syncws-without-speedups",
+    ),
+    "sessions": Case(
+        "open, echo once, close, 8 at a time", sessions(8), [_SESSIONS], [*_ALL, "ceiling"]
+    ),
+    "sessions-flask": Case(
+        "open, echo once, close, 8 at a time, both with Flask",
+        sessions(8),
+        [_SESSIONS],
+        ["flask-sock"],
+        subject="syncws-flask",
+    ),
+    "memory": Case("1,000 idle sessions", idle(1000), [_MEMORY], _ALL),
+    "memory-flask": Case(
+        "1,000 idle sessions, both with Flask",
+        idle(1000),
+        [_MEMORY],
+        ["flask-sock"],
+        subject="syncws-flask",
+    ),
+    "http": Case(
+        "plain HTTP, 4 connections kept alive",
+        http(4),
+        [Metric("rate", "requests/s")],
+        ["gthread", "ceiling"],
+    ),
+}

@@ -1,0 +1,46 @@
+"""What a process and its children use, and the core they run on. Linux only."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def confined_to(core: int) -> Iterator[None]:
+    """Processes that this thread starts meanwhile run on one core only, with all their threads."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def family(pid: int) -> list[int]:
+    """A process and those that its main thread has started, and theirs."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(member for child in children for member in family(int(child)))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process and its children have used so far."""
+    ticks = 0
+    for member in family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(pid: int) -> int:
+    """Memory of a process and its children; what they share counts once (the kernel's PSS)."""
+    total = 0
+    for member in family(pid):
+        rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+        match = re.search(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)
+        assert match is not None, rollup
+        total += int(match[1]) * 1024
+    return total

@@ -1,0 +1,76 @@
+"""The programs in C that drive the servers: compiled when they are needed, and run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+from ..servers import ROOT
+
+SOURCES = Path(__file__).with_name("client")
+COMPILED = ROOT / ".benchmark"
+
+
+def build(name: str) -> Path:
+    """The program that is made of ``client/<name>.c``, compiled unless it is there already."""
+    program = COMPILED / name
+    source = SOURCES / f"{name}.c"
+    newest = max(path.stat().st_mtime for path in (source, SOURCES / "common.h"))
+    if not program.exists() or program.stat().st_mtime < newest:
+        compiler = shutil.which("gcc")
+        if compiler is None:
+            raise SystemExit("The benchmark's client is written in C: install gcc.")
+        COMPILED.mkdir(exist_ok=True)
+        warnings = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
+        subprocess.run(
+            [compiler, "-std=c11", "-O2", *warnings, "-o", str(program), str(source)], check=True
+        )
+    return program
+
+
+class ClientError(Exception):
+    """The server did not do what it was asked for; the text says what it did instead."""
+
+
+class Client:
+    """A client that runs; a context manager, at whose end it does no more."""
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [str(build(name)), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait for the measurement to begin, or for the sessions to be there."""
+        assert self._process.stdout is not None
+        # The client gives up by itself when the server is silent.
+        if self._process.stdout.readline() != "ready\n":
+            self.finish()
+            raise AssertionError("the client ended without having begun")
+
+    def finish(self) -> dict[str, float]:
+        """What it has measured; one that waits is told to end."""
+        output, errors = self._process.communicate()
+        if self._process.returncode != 0:
+            raise ClientError(errors.strip())
+        result: dict[str, float] = json.loads(output)
+        return result
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()

@@ -1,0 +1,189 @@
+"""The report: tables in Markdown, which can be read on a terminal too."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import syncws
+
+from .contestants import CONTESTANTS
+from .results import Round, Row, Summary, figure, ratio
+
+#: The C server is no rival; it has a table of its own.
+CEILING = "ceiling"
+
+_METHOD = """\
+All servers run on one and the same core, each in processes of its own, one after another; the
+client, a program in C with one thread, has another core to itself. Each measurement is that of a
+server that has just been started. A round measures each case with all its servers, right after one
+another, in turns forwards and backwards; a ratio is taken within a round. Shown is the median of
+the rounds, with the least and the most of them.
+
+Messages are binary. Compression is off and limits on the size of messages are raised; everything
+else is as each library has it by default. That includes keepalive: syncws, websockets and uvicorn
+send pings, flask-sock and picows do not unless told to. syncws and flask-sock run under gunicorn
+with one worker, syncws as plain WSGI and with 4 threads for HTTP, flask-sock on `gthread` with
+1,100 threads, since each of its sessions takes one. websockets is its threaded server. uvicorn and
+picows run on asyncio's own event loop. "Without speedups" is syncws where the C function of
+websockets for masking is not installed. An idle session has echoed one message; its memory is the
+growth of the server's processes (PSS; the kernel's buffers are not in it)."""
+
+_BOTTLENECK = """\
+Each client reports the CPU time that it has used, and the same load is put on an echo server in C
+that does nothing else (the ceiling). The headroom is the ceiling over the fastest server. With many
+messages in flight a client that is busy for less than all of its time has waited for the server.
+With one connection client and server take turns, so the client's part is in each round trip: there
+the share of time it is busy is what a perfect client could save at most."""
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def spread(summary: Summary) -> str:
+    return f"{number(summary.median)} ({number(summary.least)} to {number(summary.most)})"
+
+
+def table(head: list[str], body: list[list[str]]) -> str:
+    """A table in Markdown with columns of even width."""
+    widths = [max(len(line[column]) for line in [head, *body]) for column in range(len(head))]
+
+    def line(cells: list[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([line(head), line(["-" * width for width in widths]), *map(line, body)])
+
+
+def row_title(row: Row) -> str:
+    less = " (less is better)" if row.metric.less_is_better else ""
+    return f"{row.title}: {row.metric.title}{less}"
+
+
+def ratios(rounds: list[Round], rows: list[Row]) -> str:
+    """The table of it all: syncws's figures, and those of the rivals with the ratios."""
+    rivals = [
+        name
+        for name in CONTESTANTS
+        if name != CEILING and any(name in row.servers[1:] for row in rows)
+    ]
+
+    def cell(row: Row, rival: str) -> str:
+        if rival not in row.servers:
+            return "-"
+        key = row.metric.key
+        ours = ratio(rounds, row.case, key, row.servers[0], rival)
+        theirs = figure(rounds, row.case, rival, key)
+        return (
+            f"{ours.median:.2f}x ({ours.least:.2f} to {ours.most:.2f}) of {number(theirs.median)}"
+        )
+
+    return table(
+        ["", "syncws", *(CONTESTANTS[rival].title for rival in rivals)],
+        [
+            [
+                row_title(row),
+                spread(figure(rounds, row.case, row.servers[0], row.metric.key)),
+                *(cell(row, rival) for rival in rivals),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def headroom(rounds: list[Round], rows: list[Row]) -> str:
+    """For each rate that the ceiling was measured at too: how far from it the fastest server is."""
+
+    def line(row: Row) -> list[str]:
+        def value(server: str, key: str) -> float:
+            return figure(rounds, row.case, server, key).median
+
+        def busy(server: str) -> list[str]:
+            return [f"{value(server, key):.0%}" for key in ("client_busy", "server_busy")]
+
+        servers = [server for server in row.servers if server != CEILING]
+        fastest = max(servers, key=lambda server: value(server, "rate"))
+        return [
+            f"{row.title}: {row.metric.title}",
+            f"{CONTESTANTS[fastest].title}, {number(value(fastest, 'rate'))}",
+            *busy(fastest),
+            number(value(CEILING, "rate")),
+            *busy(CEILING),
+            f"{ratio(rounds, row.case, 'rate', CEILING, fastest).median:.2f}x",
+        ]
+
+    return table(
+        [
+            "",
+            "fastest server",
+            "client busy",
+            "server busy",
+            "ceiling",
+            "client busy",
+            "ceiling busy",
+            "headroom",
+        ],
+        [line(row) for row in rows if CEILING in row.servers and row.metric.key == "rate"],
+    )
+
+
+def faults(rounds: list[Round], rows: list[Row]) -> str:
+    """A line for each server that left sessions without an answer to their Close."""
+    found = {}
+    for row in rows:
+        for server in row.servers:
+            samples = [one[row.case][server] for one in rounds]
+            share = max(sample.get("unanswered", 0.0) for sample in samples)
+            if share > 0:
+                found[row.case, server] = (
+                    f"{CONTESTANTS[server].title} closed up to {share:.1%} of its sessions without "
+                    f'an answer to the Close ("{row.title}"); they count all the same.'
+                )
+    return "\n".join(found.values())
+
+
+def machine(rows: list[Row]) -> str:
+    """What all this was measured on and with."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    kernel = platform.release().partition("-")[0]
+    packages = {
+        package
+        for row in rows
+        for server in row.servers
+        for package in CONTESTANTS[server].packages
+    }
+    versions = [f"{package} {version(package)}" for package in sorted(packages, key=str.lower)]
+    return (
+        f"{cpu}, {os.cpu_count()} cores; {platform.system()} {kernel}; "
+        f"{platform.python_implementation()} {platform.python_version()}; "
+        f"syncws {syncws.__version__}, {', '.join(versions)}."
+    )
+
+
+def markdown(rounds: list[Round], rows: list[Row], seconds: float) -> str:
+    """The whole report."""
+    parts = [
+        "# Benchmark",
+        "Written by `python -m tests.benchmark --write`, which needs gcc, two cores and "
+        "`pip install -e '.[benchmark]'`. Each cell is syncws's figure over the other's, and the "
+        "other's.",
+        "![The same as a chart](benchmark.svg)",
+        ratios(rounds, rows),
+        faults(rounds, rows),
+        f"{len(rounds)} rounds, {seconds:g} s for each measurement. {machine(rows)}",
+        "## How it is measured",
+        _METHOD,
+    ]
+    if any(CEILING in row.servers for row in rows):
+        parts += ["## Is the client the bottleneck?", _BOTTLENECK, headroom(rounds, rows)]
+    return "\n\n".join(part for part in parts if part) + "\n"
