@@ -8,8 +8,8 @@ worker_class = "syncws.worker.WebSocketWorker"
 threads = 8
 
 # Connections in each worker, HTTP and WebSocket together; more wait in the
-# operating system's queue. As many as there are threads are kept for HTTP. A session costs two
-# threads and some 60 KiB.
+# operating system's queue. As many as there are threads are kept for HTTP. A session costs a
+# thread and some 45 KiB.
 worker_connections = 1000
 
 # Where to listen.

@@ -10,8 +10,8 @@ A handler is a plain function; the session's calls block, and take timeouts::
             session.send(message)
 
 ``echo`` is a WSGI application. Run it with gunicorn and the worker class
-``syncws.worker.WebSocketWorker``. In Flask, ``syncws.flask.WebSockets`` makes
-routes; see there.
+``syncws.worker.WebSocketWorker``; in a script or a test, with :func:`serve`.
+In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 
 * :class:`Session` is what a handler works with, from any thread.
 * :class:`Options` has all that can be set, for ``websocket()``,
@@ -28,11 +28,18 @@ from .errors import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
+    HubError,
     SendTimeoutError,
     SyncwsError,
 )
+from .handlers import exchange, stream
+from .hub import Hub
+from .listener import Listener, callbacks
+from .middleware import WebSocketMiddleware
 from .options import Options
+from .prepared import PreparedMessage
 from .registry import Stats, stats
+from .server import Server, serve
 from .session import Session
 from .upgrade import WebSocketUpgrade, websocket
 
@@ -44,13 +51,23 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "Deflate",
+    "Hub",
+    "HubError",
+    "Listener",
     "Options",
+    "PreparedMessage",
     "SendTimeoutError",
+    "Server",
     "Session",
     "Stats",
     "SyncwsError",
+    "WebSocketMiddleware",
     "WebSocketUpgrade",
+    "callbacks",
+    "exchange",
+    "serve",
     "stats",
+    "stream",
     "websocket",
 ]
 

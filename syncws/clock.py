@@ -85,8 +85,8 @@ class Clock:
 
     def _run(self) -> None:
         while (due := self._wait()) is not None:
-            for timed in due:
-                timed.on_time(monotonic())
+            while due:  # and keep none: it may be over before the next is due
+                due.pop().on_time(monotonic())
 
     def _wait(self) -> set[Timed] | None:
         """Wait for what is due; None when nobody needs the clock any more."""

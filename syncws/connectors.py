@@ -18,13 +18,15 @@ from .handshake import Accept
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from .session import Session
+
 __all__ = ["Connector", "accept_through_wsgi", "connect"]
 
 ENVIRON_KEY = "syncws.connection"
 
 SUPPORTED = (
     "gunicorn with the worker class syncws.worker.WebSocketWorker (for production), "
-    "gunicorn with the worker class gthread, or Werkzeug's development server"
+    "gunicorn with the worker class gthread, Werkzeug's development server, or syncws.serve()"
 )
 
 
@@ -43,8 +45,11 @@ class Connector(ABC):
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         """Send the 101."""
 
-    def closed(self, sent: int) -> None:
-        """The session is over, and ``sent`` bytes were sent in it."""
+    def opened(self, session: Session) -> None:
+        """The session is open."""
+
+    def closed(self, session: Session, sent: int) -> None:
+        """The session is over, and ``sent`` bytes were sent in it. It may not have opened."""
 
 
 def connect(environ: WSGIEnvironment) -> Connector:
@@ -105,7 +110,7 @@ class GthreadConnector(Connector):
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         accept_through_wsgi(answer, start_response)
 
-    def closed(self, sent: int) -> None:
+    def closed(self, session: Session, sent: int) -> None:
         # gunicorn takes a connection that ended with a 101 for one kept alive,
         # and would run what the peer sent behind its Close as an HTTP request.
         self._unreader.chunk = lambda size_hint=None: b""

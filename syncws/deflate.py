@@ -103,6 +103,21 @@ class DeflateExtension(PerMessageDeflate):
             answer.append(f"client_max_window_bits={bits}")
         return "; ".join(answer)
 
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What messages that are compressed on their own depend on."""
+        return self.server_max_window_bits, self._options.level, self._options.memory_level
+
+    def deflate_alone(self, payload: bytes) -> bytes:
+        """A whole message, without reference to those before."""
+        bits, level, memory_level = self.key
+        deflater = zlib.compressobj(level, zlib.DEFLATED, -bits, memory_level)
+        return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+    def forget_sent(self) -> None:
+        """The peer was sent something else: refer to nothing before this any more."""
+        self._deflater = None
+
     def enabled(self) -> bool:
         return True
 

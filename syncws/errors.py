@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "HubError",
     "SendTimeoutError",
     "SyncwsError",
 ]
@@ -24,6 +25,10 @@ __all__ = [
 
 class SyncwsError(Exception):
     """The base of every exception that syncws itself defines."""
+
+
+class HubError(SyncwsError):
+    """The hub's bus could not be reached; the message says what was done all the same."""
 
 
 class ConcurrencyError(SyncwsError):

@@ -29,9 +29,10 @@ from flask import Blueprint, Flask, Response, current_app, request, request_star
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
 
+from .handlers import check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
-from .upgrade import check_handler, open_session, refuse
+from .upgrade import open_session, refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

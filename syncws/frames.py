@@ -108,7 +108,7 @@ def plain_frame_at(data: bytes, start: int) -> tuple[int, int] | None:
     if size < 126:
         return (start + 6, size) if size >= 0 else None
     payload = start + (8 if size == 126 else 14)
-    if payload <= len(data):
+    if payload - 4 <= len(data):  # but for the mask's key
         # The shortest way to write the size is the only valid one.
         if size == 126:
             (size,) = _UINT16.unpack_from(data, start + 2)

@@ -220,7 +220,8 @@ def _tokens(environ: WSGIEnvironment, name: str) -> list[str]:
 
 def _choose_subprotocol(environ: WSGIEnvironment, options: Options) -> str | None:
     header = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-    offered = [name for name in (part.strip() for part in header.split(",")) if name]
+    # RFC 6455 section 4.1 item 10: names are tokens. One that is not may be no header of ours.
+    offered = [name for part in header.split(",") if _TOKEN.fullmatch(name := part.strip())]
     if callable(options.subprotocols):
         chosen = options.subprotocols(offered)
         if chosen is not None and chosen not in offered:

@@ -219,6 +219,13 @@ class Pinger:
             self._ending.finish(CloseReason())
         elif self._reader.fault_deadline is not None and now >= self._reader.fault_deadline:
             self._reader.fail_now()
+        if self._writer.wants_room:
+            stuck_until = self._writer.blocked_since + self.timeout
+            if now >= stuck_until:
+                self._ending.finish(
+                    CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write timed out", "send_timeout")
+                )
+            dues.append(stuck_until)
         if self._ending.reason is None:
             dues.append(self._keepalive(now))
         return min((due for due in dues if due is not None), default=None)

@@ -25,6 +25,7 @@ from .close import Cause, CloseCode
 from .deflate import DeflateExtension
 from .frames import PlainFrame, data_header, plain_frame_at
 from .masking import mask
+from .prepared import PreparedMessage
 
 __all__ = [
     "Binary",
@@ -417,6 +418,16 @@ class Protocol:
         if isinstance(data, memoryview) and (data.itemsize != 1 or not data.c_contiguous):
             data = data.tobytes()
         return data_header(len(data), text=False), data
+
+    def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
+        """As ``message()``, of one that has been encoded for all."""
+        if self.fragmenting:
+            raise MessageOpenError
+        self.messages_sent += 1
+        if self._deflate is None or len(message) < self._deflate.min_size:
+            return message.frame, b""
+        self._deflate.forget_sent()
+        return message.deflated(self._deflate), b""
 
     def fragment(self, data: Data, *, finished: bool) -> bytes:
         """A part of a message; the first says whether it is text (RFC 6455 section 5.4).

@@ -61,7 +61,8 @@ class Stats:
 
 
 class Registry:
-    """Every method is for any thread."""
+    """The sessions of this process, or those of one of its servers. Every method is
+    for any thread."""
 
     def __init__(self) -> None:
         self.reset()
@@ -86,11 +87,14 @@ class Registry:
         if draining:
             session.start_closing(GOING_AWAY)
 
-    def remove(self, session: Session, cause: Cause) -> None:
-        """A session that was added is over."""
+    def remove(self, session: Session) -> None:
+        """A session is over; nothing happens when it was not added."""
         with self._changed:
+            if session not in self._sessions:
+                return
             self._sessions.remove(session)
-            self._closed[cause] += 1
+            assert session.reason is not None
+            self._closed[session.reason.cause] += 1
             self._past = self._past.plus(session.traffic())
             self._changed.notify_all()
 

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from .close import CloseCode, CloseReason, check_sendable
 from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
+from .handlers import Handler, run_handler
 from .outgoing import CAPACITY, Outgoing
 from .pinger import Pinger
 from .pings import Pings
+from .prepared import PreparedMessage
 from .protocol import Protocol
 from .reader import Reader
 from .registry import Traffic
@@ -64,7 +66,8 @@ class Session:
     ) -> None:
         self.environ = environ
         self.subprotocol = subprotocol
-        self._close_timeout = options.close_timeout
+        #: Seconds that the whole closing handshake may take.
+        self.close_timeout = options.close_timeout
         self._transport = transport
         self._outgoing_lock = threading.Lock()
         self._outgoing: Outgoing | None = None
@@ -155,7 +158,8 @@ class Session:
             raise ValueError("the message is JSON nested too deeply") from None
 
     def send(self, data: Sendable | CloseReason, timeout: float | None = None) -> None:
-        """Send a message: ``str`` as text, a bytes-like object as binary.
+        """Send a message: ``str`` as text, a bytes-like object as binary, or a
+        :class:`PreparedMessage`.
 
         An iterable of either, or a file, is sent as one message in fragments,
         each as soon as there is something to send; other threads' messages wait
@@ -180,10 +184,12 @@ class Session:
         try:
             if isinstance(data, (str, bytes, bytearray, memoryview)):
                 self._writer.send(data, timeout)
+            elif isinstance(data, PreparedMessage):
+                self._writer.send_prepared(data, timeout)
             elif isinstance(data, CloseReason):
                 self.close(data.code, data.reason)
             else:
-                self._writer.send_parts(parts_of(data), timeout, self._close_timeout)
+                self._writer.send_parts(parts_of(data), timeout, self.close_timeout)
         except BrokenError as exc:
             raise self._broken(exc) from exc
 
@@ -216,6 +222,21 @@ class Session:
             self._outgoing.flush(timeout)
         self._writer.flush(deadline - monotonic())
 
+    def offer(self, message: PreparedMessage, room: int) -> bool:
+        """Send a message without ever waiting: what the peer has no room for yet
+        waits in a queue, as long as there are fewer than ``room`` in it.
+
+        Gives False when there are not: then the message was not taken. What
+        waits goes out in order, and before what is sent later; a peer that
+        reads nothing of it for ``timeout`` seconds is dropped. Once the session
+        is ending messages are taken, and forgotten.
+        """
+        return self._writer.offer(message, room)
+
+    def forget_offers(self, number: int) -> None:
+        """Give up the ``number`` oldest of the offered messages that wait."""
+        self._writer.forget_offers(number)
+
     # The outgoing channel
 
     @property
@@ -238,6 +259,19 @@ class Session:
                 raise RuntimeError("the outgoing channel is open already: use session.outgoing")
             self._outgoing = Outgoing(self, self._ending, capacity)
             return self._outgoing
+
+    # Handlers
+
+    def run(self, handler: Handler) -> None:
+        """Run ``handler(session)`` in this thread; whatever it does, the session is
+        over afterwards.
+
+        When it returns the session is closed with 1000. When it raises, that
+        is logged once, and the session is closed with 1011; only
+        ``SystemExit`` and ``KeyboardInterrupt`` are raised on. The session's
+        own ``ConnectionClosed`` is a normal way out, another session's is not.
+        """
+        run_handler(self, handler)
 
     # Keepalive
 
@@ -307,12 +341,13 @@ class Session:
         and 123 bytes).
         """
         check_sendable(code, reason)
-        self._close(CloseReason(code, reason), timeout)
+        self.end(CloseReason(code, reason), timeout)
 
-    def _close(self, reason: CloseReason, timeout: float | None = None) -> None:
+    def end(self, reason: CloseReason, timeout: float | None = None) -> None:
+        """As ``close()``, for a reason with a cause of its own."""
         if self._ending.finished:
             return
-        deadline = monotonic() + (self._close_timeout if timeout is None else timeout)
+        deadline = monotonic() + (self.close_timeout if timeout is None else timeout)
         if self._outgoing is not None:
             self._outgoing.finish(reason, deadline)
         self._ending.begin(reason, deadline)
@@ -375,6 +410,11 @@ class Session:
         """The 101 has been sent."""
         self._pinger.opened()
 
+    @property
+    def reason(self) -> CloseReason | None:
+        """How the session ends, or has ended; None before."""
+        return self._ending.reason
+
     def traffic(self) -> Traffic:
         """What has gone through the session so far."""
         return Traffic(
@@ -386,17 +426,15 @@ class Session:
 
     def start_closing(self, reason: CloseReason) -> None:
         """Send a Close and return at once: the rest is seen to."""
-        self._ending.begin(reason, monotonic() + self._close_timeout)
+        self._ending.begin(reason, monotonic() + self.close_timeout)
         self._writer.close()
 
-    def conclude(self, reason: CloseReason) -> CloseReason:
-        """Close if that has not been done, and have the last word; gives how the session ended.
+    def conclude(self, reason: CloseReason) -> None:
+        """Close if that has not been done, and have the last word.
 
         When this returns nobody uses the socket any more.
         """
-        self._close(reason)
-        self._pinger.end(self._close_timeout)
+        self.end(reason)
+        self._pinger.end(self.close_timeout)
         if self._outgoing is not None:
-            self._outgoing.join(self._close_timeout)
-        assert self._ending.reason is not None
-        return self._ending.reason
+            self._outgoing.join(self.close_timeout)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
+from .prepared import PreparedMessage
 from .protocol import Data, Part
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Sendable", "parts_of", "receive_stream"]
 
 #: A message, or what it can be made of.
-Sendable = Data | Iterable[Data] | IO[str] | IO[bytes]
+Sendable = Data | PreparedMessage | Iterable[Data] | IO[str] | IO[bytes]
 
 #: Bytes, or characters, of a file that are sent in one frame.
 CHUNK = 64 * 1024

@@ -8,14 +8,13 @@ called. Whatever a framework or a middleware answers instead (401, a redirect,
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from .close import CloseCode, CloseReason
+from .close import CloseReason
 from .connectors import connect
-from .errors import ConnectionClosed
+from .handlers import Handler, check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
 from .registry import REGISTRY
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUSY",
-    "Handler",
     "WebSocketUpgrade",
-    "check_handler",
     "open_session",
     "refuse",
     "websocket",
@@ -37,12 +34,8 @@ __all__ = [
 
 logger = logging.getLogger("syncws")
 
-Handler = Callable[[Session], Any]
-
 #: The answer when there is no thread, or no room, for another session.
 BUSY = Reject(503, "The server can not take more sessions now.", [("Retry-After", "5")])
-
-_FAILED = "the handler of %s failed; the session is closed with 1011"
 
 
 class WebSocketUpgrade:
@@ -90,14 +83,6 @@ def websocket(
     return lambda handler: WebSocketUpgrade(handler, **options)
 
 
-def check_handler(handler: Callable[..., Any]) -> None:
-    """Raise ``TypeError`` unless ``handler`` can be one."""
-    if not callable(handler):
-        raise TypeError(f"a handler is a function, not {handler!r}")
-    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
-        raise TypeError(f"a handler is a plain function: remove 'async' from {handler!r}")
-
-
 def refuse(
     answer: Reject, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
@@ -140,39 +125,17 @@ def open_session(
         logger.warning("no thread for another session: %s", exc)
         return refuse(BUSY, environ, start_response)
     before = transport.sent
-    opened = False
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
         session.opened()
         REGISTRY.add(session)
-        opened = True
-        run_handler(session, handler)
+        connector.opened(session)
+        session.run(handler)
     finally:
-        # Does nothing after run_handler(): for when the 101 could not be sent.
+        # Does nothing after run(): for when the 101 could not be sent.
         session.terminate()
-        reason = session.conclude(CloseReason())
-        if opened:
-            REGISTRY.remove(session, reason.cause)
-        connector.closed(transport.sent - before)
+        session.conclude(CloseReason())
+        REGISTRY.remove(session)
+        connector.closed(session, transport.sent - before)
     return []
-
-
-def run_handler(session: Session, handler: Handler) -> None:
-    """Run ``handler``; whatever it does, the session is over afterwards."""
-    failed = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
-    try:
-        handler(session)
-    except ConnectionClosed as exc:
-        if exc.session is not session:
-            # Nothing is wrong with *this* session: its handler did not expect
-            # the end of another one.
-            logger.exception(_FAILED, session)
-            session.conclude(failed)
-    except Exception:
-        logger.exception(_FAILED, session)
-        session.conclude(failed)
-    except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
-        session.start_closing(failed)
-        raise
-    session.conclude(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))

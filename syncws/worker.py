@@ -24,6 +24,7 @@ from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from .handshake import Reject
 from .pool import Pool
 from .registry import REGISTRY, stats
+from .slow_heads import head_has_come, read_head
 from .statsd import Statsd
 from .upgrade import BUSY, refuse
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
 
     from .handshake import Accept
+    from .session import Session
 
 __all__ = ["WebSocketWorker"]
 
@@ -43,6 +45,11 @@ _SESSION_OVER = object()
 
 #: RFC 8441 section 3: the answer to a protocol that CONNECT can not be had with.
 _OVER_HTTP2 = Reject(501, "WebSockets are opened over HTTP/1.1 here, not over HTTP/2 (RFC 8441).")
+
+#: What handle() gives for a connection whose head has come, in a thread outside
+#: of the pool, and for one that there was no such thread for.
+_SLOW_HEAD_READ = object()
+_SLOW_HEAD_CLOSED = object()
 
 #: Seconds between two warnings that no more sessions can be taken.
 COMPLAIN_EVERY = 60.0
@@ -86,6 +93,8 @@ class WebSocketWorker(ThreadWorker):
 
     def handle(self, conn: Any) -> Any:
         """Handle a connection with something to read."""
+        if not head_has_come(conn, tls=self.cfg.is_ssl):
+            return self._wait_for_head(conn)
         self._local.connector = None
         try:
             result = super().handle(conn)
@@ -100,6 +109,21 @@ class WebSocketWorker(ThreadWorker):
         with contextlib.suppress(OSError):  # closed already
             conn.close(graceful=True)
         return _SESSION_OVER
+
+    def _wait_for_head(self, conn: Any) -> Any:
+        """Read a head that takes its time, outside of the pool."""
+        if not self._step_out(conn):
+            conn.close()
+            return _SLOW_HEAD_CLOSED
+        try:
+            read_head(conn)
+        except RuntimeError as exc:  # no thread for the clock
+            conn.close()
+            with self._sessions_lock:
+                self._session_threads -= 1
+                self._complain(str(exc))
+            return _SLOW_HEAD_CLOSED
+        return _SLOW_HEAD_READ
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request; one that asks for a WebSocket outside of the pool."""
@@ -178,10 +202,15 @@ class WebSocketWorker(ThreadWorker):
             self._statsd.report(stats())
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        if not fs.cancelled() and fs.exception() is None and fs.result() is _SESSION_OVER:
-            self.nr_conns -= 1
+        result = fs.result() if not fs.cancelled() and fs.exception() is None else None
+        if result in (_SESSION_OVER, _SLOW_HEAD_READ):
             with self._sessions_lock:
                 self._session_threads -= 1
+        if result is _SLOW_HEAD_READ:
+            self.enqueue_req(conn)
+            return
+        if result in (_SESSION_OVER, _SLOW_HEAD_CLOSED):
+            self.nr_conns -= 1
             return
         connections = self.nr_conns
         super().finish_request(conn, fs)
@@ -247,5 +276,5 @@ class _WorkerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def closed(self, sent: int) -> None:
+    def closed(self, session: Session, sent: int) -> None:
         self.response.sent = sent

@@ -26,6 +26,7 @@ from .transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
     from .ending import Ending
+    from .prepared import PreparedMessage
     from .protocol import Binary, Data, Protocol
     from .transport import Transport
     from .wakeup import Wakeup
@@ -63,13 +64,21 @@ class Writer:
         # who reads; and whether the Close of the end that has begun is wanted.
         self._pong: list[bytes] = []
         self._close_wanted = False
-        # The rest of a control frame that the socket took only a part of:
-        # goes out before anything else. Under write_lock.
+        # Messages for many that wait for room in the socket. Appended by
+        # anybody, taken out under write_lock.
+        self._waiting: list[PreparedMessage] = []
+        # The rest of a frame, a control frame or one of those messages, that
+        # the socket took only a part of: goes out before anything else. Under
+        # write_lock.
         self._backlog = b""
-        # Whether a control frame waits for a full socket: the ping thread
-        # then waits until there is room and calls flush_control(). Written
-        # under write_lock.
+        # Whether something waits for a full socket: the ping thread then waits
+        # until there is room and calls flush_control(). Written under
+        # write_lock.
         self._blocked = False
+        #: Since when the peer has read nothing of what waits (monotonic), and
+        #: what it had read until then. Written under write_lock.
+        self.blocked_since = 0.0
+        self._blocked_at = -1
         # Whether our Close has gone out whole. Written under write_lock; the
         # reader looks at it after it has noted the peer's Close, the writer
         # looks for the peer's Close after it has set this: one of them sees
@@ -96,6 +105,51 @@ class Writer:
                 self._write_frame(self._protocol.message, data, timeout)
             finally:
                 self._message_lock.release()
+
+    def send_prepared(self, message: PreparedMessage, timeout: float) -> None:
+        """As ``send()``, of a message that has been encoded for all."""
+        self._acquire(self._message_lock, timeout)
+        try:
+            self._write_frame(self._protocol.prepared, message, timeout)
+        finally:
+            self._message_lock.release()
+
+    def offer(self, message: PreparedMessage, room: int) -> bool:
+        """Write a message without waiting, or have it wait until the peer reads.
+
+        False when ``room`` messages wait already. A session that is ending
+        takes everything, and sends nothing.
+        """
+        if not self.write_lock.acquire(blocking=False):
+            return self._queue(message, room)
+        try:
+            if self._ending.reason is not None or self.broken is not None:
+                return True
+            if self._waiting or self._backlog or self._protocol.fragmenting:
+                return self._queue(message, room)
+            frame, _ = self._protocol.prepared(message)
+            written = self._transport.send_now(frame)
+            if written < len(frame):
+                self._backlog = frame[written:]
+        except BrokenError as exc:
+            self.broken = exc
+        finally:
+            self.write_lock.release()
+            if self._control_waits():
+                self.flush_control()
+        return True
+
+    def _queue(self, message: PreparedMessage, room: int) -> bool:
+        if len(self._waiting) >= room:
+            return False
+        self._waiting.append(message)
+        if not self.write_lock.locked():
+            self.flush_control()
+        return True
+
+    def forget_offers(self, number: int) -> None:
+        """Give up the oldest of the messages that wait."""
+        del self._waiting[:number]
 
     def send_parts(self, parts: Iterable[Data], timeout: float, close_timeout: float) -> None:
         """Write one message in fragments, each as soon as ``parts`` gives it.
@@ -168,6 +222,9 @@ class Writer:
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
+            while self._waiting and self._may_write_messages():
+                # In order, and encoded in that order too.
+                self._backlog += self._protocol.prepared(self._waiting.pop(0))[0]
             self._write(encode(payload), timeout)
         finally:
             self.write_lock.release()
@@ -225,6 +282,9 @@ class Writer:
                 return
             try:
                 self._blocked = not self._write_control()
+                if self._blocked and self._transport.sent != self._blocked_at:
+                    self._blocked_at = self._transport.sent
+                    self.blocked_since = monotonic()
             finally:
                 self.write_lock.release()
             if self._blocked:
@@ -237,9 +297,14 @@ class Writer:
         return self._blocked and self._control_waits() and not self.write_lock.locked()
 
     def _control_waits(self) -> bool:
-        return bool(self._pong or self._backlog) or (
-            self._close_wanted and not self._protocol.close_sent
+        return (
+            bool(self._pong or self._backlog)
+            or (self._close_wanted and not self._protocol.close_sent)
+            or (bool(self._waiting) and self._may_write_messages())
         )
+
+    def _may_write_messages(self) -> bool:
+        return not self._protocol.fragmenting and not self._protocol.close_sent
 
     def _write_control(self) -> bool:
         """Empty the slots; False when the socket is full. Requires write_lock."""
@@ -252,6 +317,10 @@ class Writer:
                 self._backlog = self._protocol.pong(pong)
                 if not self._write_backlog():
                     return False
+        while self._waiting and self._may_write_messages() and self.broken is None:
+            self._backlog, _ = self._protocol.prepared(self._waiting.pop(0))
+            if not self._write_backlog():
+                return False
         if self._close_wanted and not self._protocol.close_sent:
             reason = self._ending.reason
             assert reason is not None

@@ -68,6 +68,13 @@ def echo(session: syncws.Session) -> None:
         session.send(message)
 
 
+@websockets.route("/compressed", compression="deflate")
+def compressed(session: syncws.Session) -> None:
+    note_end(session)
+    for message in session:
+        session.send(message)
+
+
 @websockets.route("/limited", max_message_size=100, close_timeout=1)
 def limited(session: syncws.Session) -> None:
     note_end(session)
@@ -208,6 +215,11 @@ def behind_a_proxy() -> Flask:
 def logging_its_own_way() -> Flask:
     logging.basicConfig(format="mine: %(message)s", level=logging.INFO)
     return app
+
+
+def short_heads(environ: Any, start_response: Any) -> Any:
+    """The application, where a request's head has half a second."""
+    return app(environ, start_response)
 
 
 def no_threads(environ: Any, start_response: Any) -> Any:

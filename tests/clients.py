@@ -1,9 +1,13 @@
-"""A raw client: a socket, a handshake as bytes, and a peer on top."""
+"""Raw clients: a socket, a handshake as bytes, and a peer on top; and one who behaves."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+import threading
+from types import TracebackType
+
+import websocket
 
 from .pairs import PATIENCE, Peer
 
@@ -53,3 +57,45 @@ def connect(port: int, path: str, *extra: str, behind: bytes = b"") -> Peer:
     peer.protocol.receive_data(rest)
     peer._events.extend(peer.protocol.events())
     return peer
+
+
+class Bystander:
+    """A session that has nothing to do with what is done to the server meanwhile:
+    each of its messages comes back in time.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._client = websocket.create_connection(f"ws://127.0.0.1:{port}/echo", timeout=PATIENCE)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._failure: BaseException | None = None
+
+    def _run(self) -> None:
+        try:
+            number = 0
+            # Once more when it is over, for what comes at the end.
+            while not self._over.wait(0.01) or number == 0:
+                self._exchange(f"{number} " + "x" * 1000)
+                number += 1
+            self._exchange("the end")
+        except BaseException as exc:  # noqa: BLE001  # raised where the test sees it
+            self._failure = exc
+
+    def _exchange(self, message: str) -> None:
+        self._client.send(message)
+        assert self._client.recv() == message
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._client.close()
+        if self._failure is not None:
+            raise self._failure

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from syncws.options import Options
 from syncws.session import Session
 from syncws.transport import make_transport
 
+from .certificates import make_certificate
 from .pairs import Peer, tcp_pair
 
 
@@ -47,6 +50,12 @@ def nothing_is_left_behind() -> Iterator[None]:
     assert _sockets() <= sockets, "the test left sockets open"
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A key and a certificate for localhost."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
 MakeSession = Callable[..., tuple[Session, Peer]]
 
 
@@ -56,9 +65,13 @@ def make_session() -> Iterator[MakeSession]:
     made: list[tuple[Session, Any, Peer]] = []
 
     def make(
-        *, received: bytes = b"", started: bool = True, **options: Any
+        *,
+        sockets: tuple[socket.socket, socket.socket] | None = None,
+        received: bytes = b"",
+        started: bool = True,
+        **options: Any,
     ) -> tuple[Session, Peer]:
-        ours, theirs = tcp_pair()
+        ours, theirs = sockets or tcp_pair()
         environ = {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/test"}
         session = Session(
             make_transport(ours), Options(**options), environ=environ, received=received

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -31,6 +34,21 @@ def tcp_pair(*, receive_buffer: int | None = None) -> tuple[socket.socket, socke
         ours, _ = listener.accept()
     theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return ours, theirs
+
+
+def tls_pair(
+    certificate: tuple[Path, Path], *, receive_buffer: int | None = None
+) -> tuple[socket.socket, socket.socket]:
+    """Two connected TLS sockets; ``certificate`` is the paths of a key and a certificate."""
+    key, cert = certificate
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(cert, key)
+    client = ssl.create_default_context(cafile=cert)
+    ours, theirs = tcp_pair(receive_buffer=receive_buffer)
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(server.wrap_socket, ours, server_side=True)
+        theirs = client.wrap_socket(theirs, server_hostname="localhost")
+        return accepted.result(PATIENCE), theirs
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0) -> bytes:

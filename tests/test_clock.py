@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from time import monotonic
 
@@ -51,6 +52,21 @@ def test_calls_in_time_and_once(made: Clock) -> None:
     alarm.wait()
     assert len(alarm.calls) == 2
     made.leave(alarm)
+
+
+def test_nobody_is_kept_who_has_been_called(made: Clock) -> None:
+    alarm, other = Alarm(), Alarm()
+    made.enter()
+    made.enter()
+    made.schedule(alarm, monotonic())
+    alarm.wait()
+    made.leave(alarm)
+    gone = weakref.ref(alarm)
+    del alarm
+    deadline = monotonic() + PATIENCE
+    while gone() is not None:  # until the clock's thread is out of the call
+        assert monotonic() < deadline
+    made.leave(other)
 
 
 def test_the_earlier_time_counts(made: Clock) -> None:

@@ -126,6 +126,7 @@ def test_header_is_read_as_it_is_written(size: int, text: bool) -> None:
         b"\x81\x05",  # not masked
         b"\x81\x7e\x01\x00",
         b"\x82\xfe\x00\x7d" + b"key!",  # not the shortest way
+        b"\x82\xfe\x00\x7d",  # which shows already
         b"\x82\xff" + (65535).to_bytes(8, "big") + b"key!",
         b"\x82\xff" + (1 << 63).to_bytes(8, "big") + b"key!",
     ],

@@ -117,6 +117,8 @@ def test_plain_request() -> None:
         (["v2", "v1"], "v1,soap", "v1"),
         (lambda offered: offered[-1], "a,b", "b"),
         (lambda offered: None, "a,b", None),
+        # What is no token is no name, and would be no header.
+        (lambda offered: offered[0], "a\x01b, x y, , b", "b"),
     ],
 )
 def test_subprotocol(subprotocols: Any, offered: str | None, chosen: str | None) -> None:

@@ -42,8 +42,9 @@ def test_figures(made: Registry, make_session: MakeSession) -> None:
     assert open_stats.bytes_received == 6 + 5 + 6 + 9
     assert open_stats.bytes_sent == 2 + 3 + 2 + 3 + 2 + 5 + 2
     first.terminate()
-    reason = first.conclude(CloseReason())
-    made.remove(first, reason.cause)
+    first.conclude(CloseReason())
+    made.remove(first)
+    made.remove(first)
     after = made.stats()
     assert (after.open, after.opened, after.closed, after.refused) == (1, 2, {"local": 1}, 1)
     assert after.messages_sent == 2, "what has ended still counts"
@@ -71,7 +72,8 @@ def test_the_end_of_the_interpreter_waits_for_sessions_but_not_for_ever(
     made.add(session)
     ending = Background(made.drain_at_exit)
     assert peer.answer_close() == (1001, "")
-    made.remove(session, session.wait_closed(PATIENCE).cause)
+    session.wait_closed(PATIENCE)
+    made.remove(session)
     ending.result()
     stays, _ = make_session()
     made.add(stays)

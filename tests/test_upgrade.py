@@ -32,7 +32,10 @@ class LoopbackConnector(Connector):
         self.calls.append("accept")
         accept_through_wsgi(answer, start_response)
 
-    def closed(self, sent: int) -> None:
+    def opened(self, session: Session) -> None:
+        self.calls.append("opened")
+
+    def closed(self, session: Session, sent: int) -> None:
         self.calls.append(f"closed after {sent} bytes")
 
 
@@ -83,7 +86,7 @@ def test_session_from_start_to_end(call: Call) -> None:
     assert result.result(PATIENCE) == []
     assert call.status == "101 Switching Protocols"
     assert ("X-Extra", "1") in call.headers
-    assert call.connector.calls == ["take_received", "accept", "closed after 11 bytes"]
+    assert call.connector.calls == ["take_received", "accept", "opened", "closed after 11 bytes"]
 
 
 def test_decorator_without_parentheses(call: Call) -> None:

@@ -1,0 +1,172 @@
+"""What a handler is, how one is run, and two other shapes of it.
+
+A handler is a plain function of a session. ``stream()`` and ``exchange()`` make
+one of generators and iterators.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .close import CloseCode, CloseReason
+from .errors import ConnectionClosed
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["FAILED", "Handler", "check_handler", "exchange", "run_handler", "stream"]
+
+logger = logging.getLogger("syncws")
+
+Handler = Callable[["Session"], Any]
+
+#: How a session ends whose handler raised.
+FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
+
+
+def check_handler(handler: Callable[..., Any]) -> None:
+    """Raise ``TypeError`` unless ``handler`` can be one."""
+    if not callable(handler):
+        raise TypeError(f"a handler is a function, not {handler!r}")
+    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TypeError(f"a handler is a plain function: remove 'async' from {handler!r}")
+
+
+def run_handler(session: Session, handler: Handler) -> None:
+    """See ``Session.run()``."""
+    try:
+        handler(session)
+    except ConnectionClosed as exc:
+        if exc.session is not session:
+            # Nothing is wrong with *this* session: its handler did not expect
+            # the end of another one.
+            logger.exception(_FAILED, session)
+            session.end(FAILED)
+    except Exception:
+        logger.exception(_FAILED, session)
+        session.end(FAILED)
+    except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
+        session.start_closing(FAILED)
+        raise
+    session.end(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))
+
+
+_FAILED = "the handler of %s failed; the session is closed with 1011"
+
+
+def stream(function: Callable[..., Iterable[Any]]) -> Handler:
+    """Make a handler of a generator that turns messages into answers::
+
+        @syncws.websocket
+        @syncws.stream
+        def shout(messages):
+            for message in messages:
+                yield message.upper()
+
+    ``function`` is called with an iterator of the peer's messages, and with the
+    URL's parameters; what it yields is sent as by ``Session.send()``. None is
+    not sent, and a :class:`CloseReason` closes the session and ends the stream.
+
+    The session ends when ``function`` does. When the peer closes, ``messages``
+    ends, after all that was received before. What is yielded after that goes
+    nowhere: the generator is closed, in its own thread.
+
+    Raises ``TypeError`` for an ``async`` function.
+    """
+    check_handler(function)
+
+    @functools.wraps(function)
+    def handler(session: Session, **parameters: Any) -> None:
+        _send_all(session, function(iter(session), **parameters))
+
+    return handler
+
+
+def exchange(
+    *, send: Iterable[Any] | Callable[..., Iterable[Any]], receive: Callable[[Any], object]
+) -> Handler:
+    """Make a handler of a source of messages and a sink for the peer's: both run
+    at once, neither waits for the other.
+
+    ``send`` is an iterable, or a function that gives one for each session; it
+    is called without arguments but the URL's parameters. What comes out of it
+    is sent as in :func:`stream`. ``receive`` is called with each message.
+
+    The session ends when both have ended: the source, and the peer's messages,
+    which end with its Close. It also ends when the source gives a
+    :class:`CloseReason`, or when either side raises.
+
+    The source runs in a thread of its own, and is closed there when the
+    session has ended. A source that waits, on a queue for one, can not be
+    interrupted from outside: it has to wait with a timeout, and to yield None
+    when nothing has come, which gives the session's end a chance to be noticed.
+    One that does not is given up after ``close_timeout``, with a warning.
+
+    Raises ``TypeError`` for an ``async`` function.
+    """
+    check_handler(receive)
+    if callable(send):
+        check_handler(send)
+    elif not isinstance(send, Iterable):
+        raise TypeError(f"send is an iterable, or a function that gives one, not {send!r}")
+
+    def handler(session: Session, **parameters: Any) -> None:
+        failures: list[BaseException] = []
+
+        def send_all() -> None:
+            try:
+                _send_all(session, send(**parameters) if callable(send) else send)
+            except ConnectionClosed as exc:
+                if exc.session is not session:
+                    failures.append(exc)
+            except BaseException as exc:  # noqa: BLE001  # raised again in the handler's thread
+                failures.append(exc)
+            if failures:
+                session.start_closing(FAILED)
+
+        sender = threading.Thread(target=send_all, name=f"syncws source of {session}", daemon=True)
+        sender.start()
+        try:
+            for message in session:
+                receive(message)
+        except ConnectionClosed as exc:
+            if exc.session is not session:
+                session.start_closing(FAILED)
+            if not failures:
+                raise
+        except BaseException:
+            session.start_closing(FAILED)
+            raise
+        finally:
+            sender.join(session.close_timeout)
+            if sender.is_alive():
+                logger.warning(
+                    "%s has ended, but its source %r goes on: let it wait with a timeout, and "
+                    "yield None when nothing has come",
+                    session,
+                    send,
+                )
+        if failures:
+            raise failures[0]
+
+    return handler
+
+
+def _send_all(session: Session, messages: Iterable[Any]) -> None:
+    """Send what a source gives, until it or the session ends, and close it."""
+    iterator: Iterator[Any] = iter(messages)
+    close = getattr(iterator, "close", None)
+    with contextlib.ExitStack() as stack:
+        if callable(close):
+            stack.callback(close)
+        for message in iterator:
+            if message is not None:
+                session.send(message)
+            if isinstance(message, CloseReason) or session.reason is not None:
+                return

@@ -1,0 +1,53 @@
+"""Messages that are encoded once and sent to many.
+
+Pure: no I/O, no threads, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .frames import data_header
+
+if TYPE_CHECKING:
+    from .deflate import DeflateExtension
+
+__all__ = ["PreparedMessage"]
+
+
+class PreparedMessage:
+    """A message, ``str`` for text or bytes-like for binary, that is going to be
+    sent to many sessions: ``session.send(prepared)``.
+
+    It is encoded once, and once more for each way of compressing it that a
+    session has agreed on. May be used by any thread; later changes to a
+    bytearray are not seen.
+    """
+
+    def __init__(self, data: str | bytes | bytearray | memoryview) -> None:
+        #: The message itself.
+        self.data: str | bytes = data if isinstance(data, str) else bytes(data)
+        text = isinstance(self.data, str)
+        payload = self.data.encode() if isinstance(self.data, str) else self.data
+        #: The frame without compression.
+        self.frame = data_header(len(payload), text=text) + payload
+        self._payload = payload
+        self._deflated: dict[tuple[int, ...], bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def deflated(self, extension: DeflateExtension) -> bytes:
+        """The frame as a session with ``extension`` would send it, had it sent nothing before.
+
+        Such a frame can be understood at any time (RFC 7692 section 7.2.3), and
+        is the same for all sessions with the same options.
+        """
+        frame = self._deflated.get(extension.key)
+        if frame is None:
+            deflated = extension.deflate_alone(self._payload)
+            header = data_header(len(deflated), text=isinstance(self.data, str))
+            # RSV1: the message is compressed (RFC 7692 section 6).
+            frame = bytes([header[0] | 0x40]) + header[1:] + deflated
+            self._deflated[extension.key] = frame
+        return frame

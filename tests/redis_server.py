@@ -1,0 +1,51 @@
+"""A Redis of the tests' own: Debian's package, on a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from time import monotonic, sleep
+
+import pytest
+import redis
+
+from .pairs import PATIENCE
+
+
+class RedisServer:
+    """Keeps nothing; can be killed and started again at the same address."""
+
+    def __init__(self) -> None:
+        if shutil.which("redis-server") is None:
+            if os.environ.get("SYNCWS_TEST_EVERYTHING"):
+                raise RuntimeError("redis-server is missing: install Debian's package")
+            pytest.skip("redis-server is not installed")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        command = ["redis-server", f"--port {self.port}", "--bind 127.0.0.1", "--save", ""]
+        self._process = subprocess.Popen(
+            [*command, "--appendonly", "no"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = monotonic() + PATIENCE
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    assert monotonic() < deadline, "redis-server does not start"
+                    sleep(0.01)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
