@@ -11,6 +11,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, g, jsonify, request
 from flask import session as cookie
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 import syncws
 from syncws.flask import WebSockets
@@ -104,6 +105,13 @@ def pings(session: syncws.Session) -> None:
         session.send(message)
 
 
+@websockets.route("/lively", ping_interval=0.5)
+@websockets.route("/silent", endpoint="silent", ping_interval=None)
+def lively(session: syncws.Session) -> None:
+    for message in session:
+        session.send(message)
+
+
 @websockets.route("/sleeps/<float:seconds>")
 def sleeps(session: syncws.Session, seconds: float) -> None:
     """Busy with something else."""
@@ -139,6 +147,7 @@ def room(session: syncws.Session, room: str) -> None:
                 "agent": request.headers.get("User-Agent"),
                 "visits": cookie.get("visits"),
                 "address": session.remote_address,
+                "url": request.url,
             }
         )
     )
@@ -196,6 +205,11 @@ def fail(error: BaseException | None) -> None:
 
 
 other.add_url_rule("/status", view_func=status)
+
+
+def behind_a_proxy() -> Flask:
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)  # type: ignore[method-assign]  # as documented
+    return app
 
 
 def logging_its_own_way() -> Flask:
