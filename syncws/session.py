@@ -60,6 +60,7 @@ class Session:
         options: Options,
         *,
         environ: WSGIEnvironment,
+        client: bool = False,
         subprotocol: str | None = None,
         deflate: DeflateExtension | None = None,
         received: bytes = b"",
@@ -73,6 +74,8 @@ class Session:
         self._outgoing: Outgoing | None = None
         wakeup = Wakeup()
         protocol = Protocol(
+            client=client,
+            masking=options.masking,
             max_message_size=options.max_message_size,
             max_frame_size=options.max_frame_size,
             deflate=deflate,
