@@ -190,9 +190,7 @@ class DeflateExtension(PerMessageDeflate):
             bits, level, memory_level = self.key
             self._deflater = zlib.compressobj(level, zlib.DEFLATED, -bits, memory_level)
         deflated = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        alone = (
-            self.client_no_context_takeover if self._client else self.server_no_context_takeover
-        )
+        alone = self.client_no_context_takeover if self._client else self.server_no_context_takeover
         if fin and alone:
             self._deflater = None
         # The bit is set in a message's first frame, and the last four bytes of
