@@ -438,6 +438,10 @@ class Session:
         When this returns nobody uses the socket any more.
         """
         self.end(reason)
+        self._have_the_last_word()
+
+    def _have_the_last_word(self) -> None:
+        """The end is finished: no thread of the session's own is needed any more."""
         self._pinger.end(self.close_timeout)
         if self._outgoing is not None:
             self._outgoing.join(self.close_timeout)
