@@ -18,9 +18,11 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
   :class:`WebSocketUpgrade` and Flask routes alike.
 * :class:`CloseReason` tells how a session ended, and
   :class:`ConnectionClosed` carries it.
+* :func:`connect` opens a session with a server: the same from the client's side.
 * :func:`stats` has the figures of the process's sessions.
 """
 
+from .client import ClientSession, connect
 from .close import CloseCode, CloseReason
 from .deflate import Deflate
 from .errors import (
@@ -28,6 +30,7 @@ from .errors import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
+    HandshakeError,
     HubError,
     SendTimeoutError,
     SyncwsError,
@@ -44,6 +47,7 @@ from .session import Session
 from .upgrade import WebSocketUpgrade, websocket
 
 __all__ = [
+    "ClientSession",
     "CloseCode",
     "CloseReason",
     "ConcurrencyError",
@@ -51,6 +55,7 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "Deflate",
+    "HandshakeError",
     "Hub",
     "HubError",
     "Listener",
@@ -64,6 +69,7 @@ __all__ = [
     "WebSocketMiddleware",
     "WebSocketUpgrade",
     "callbacks",
+    "connect",
     "exchange",
     "serve",
     "stats",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .cli_connect import add_command as add_connect
 from .cli_serve import add_command as add_serve
 
 
@@ -15,6 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     add_serve(commands)
+    add_connect(commands)
     chosen: Any = parser.parse_args(arguments)
     chosen.run(chosen)
 

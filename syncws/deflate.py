@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
-__all__ = ["Deflate", "DeflateExtension", "negotiate_deflate"]
+__all__ = ["Deflate", "DeflateExtension", "accepted_deflate", "negotiate_deflate", "offer_deflate"]
 
 #: Deflate expands to this many times the size at most.
 _MAX_RATIO = 1032
@@ -67,11 +67,13 @@ class Deflate:
 
 
 class DeflateExtension(PerMessageDeflate):
-    """wsproto's extension for one session, as it was agreed on."""
+    """wsproto's extension for one session, as it was agreed on; on the server's
+    side of it, or the ``client``'s."""
 
-    def __init__(self, options: Deflate, max_message_size: int) -> None:
+    def __init__(self, options: Deflate, max_message_size: int, *, client: bool = False) -> None:
         super().__init__()
         self._options = options
+        self._client = client
         self._max_message_size = max_message_size
         self._inflated = 0
         self._deflater: zlib._Compress | None = None
@@ -105,8 +107,9 @@ class DeflateExtension(PerMessageDeflate):
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What messages that are compressed on their own depend on."""
-        return self.server_max_window_bits, self._options.level, self._options.memory_level
+        """What compressing a message on its own depends on."""
+        bits = self.client_max_window_bits if self._client else self.server_max_window_bits
+        return bits, self._options.level, self._options.memory_level
 
     def deflate_alone(self, payload: bytes) -> bytes:
         """A whole message, without reference to those before."""
@@ -117,6 +120,31 @@ class DeflateExtension(PerMessageDeflate):
     def forget_sent(self) -> None:
         """The peer was sent something else: refer to nothing before this any more."""
         self._deflater = None
+
+    def finalize(self, offer: str) -> None:
+        """Take the server's answer to our offer (RFC 7692 section 7.1).
+
+        Raises ``ValueError`` for one that the offer does not allow.
+        """
+        answer, ours = _parameters(offer), self._options
+        if answer is None or ("client_max_window_bits", None) in answer.items():
+            raise ValueError(f"{offer!r} is no answer to an offer of permessage-deflate")
+        bits = answer.get("server_max_window_bits")
+        if bits is None or bits > ours.server_max_window_bits:
+            raise ValueError(
+                f"{offer!r} does not agree to server_max_window_bits={ours.server_max_window_bits}"
+            )
+        self.server_max_window_bits = bits
+        self.server_no_context_takeover = "server_no_context_takeover" in answer
+        if ours.server_no_context_takeover and not self.server_no_context_takeover:
+            raise ValueError(f"{offer!r} does not agree to server_no_context_takeover")
+        # These bind us, and we may do with less than the server would allow.
+        self.client_max_window_bits = min(
+            answer.get("client_max_window_bits") or 15, ours.client_max_window_bits
+        )
+        self.client_no_context_takeover = (
+            "client_no_context_takeover" in answer or ours.client_no_context_takeover
+        )
 
     def enabled(self) -> bool:
         return True
@@ -159,14 +187,11 @@ class DeflateExtension(PerMessageDeflate):
         if opcode.iscontrol():
             return rsv, data
         if self._deflater is None:
-            self._deflater = zlib.compressobj(
-                self._options.level,
-                zlib.DEFLATED,
-                -self.server_max_window_bits,
-                self._options.memory_level,
-            )
+            bits, level, memory_level = self.key
+            self._deflater = zlib.compressobj(level, zlib.DEFLATED, -bits, memory_level)
         deflated = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        if fin and self.server_no_context_takeover:
+        alone = self.client_no_context_takeover if self._client else self.server_no_context_takeover
+        if fin and alone:
             self._deflater = None
         # The bit is set in a message's first frame, and the last four bytes of
         # the message are left out (RFC 7692 sections 6 and 7.2.1).
@@ -187,8 +212,30 @@ def negotiate_deflate(
     return None
 
 
+def offer_deflate(options: Deflate) -> str:
+    """A client's offer (RFC 7692 section 7.1), for the header of the request."""
+    offer = (
+        f"{PerMessageDeflate.name}; server_max_window_bits={options.server_max_window_bits}"
+        f"; client_max_window_bits={options.client_max_window_bits}"
+    )
+    if options.server_no_context_takeover:
+        offer += "; server_no_context_takeover"
+    if options.client_no_context_takeover:
+        offer += "; client_no_context_takeover"
+    return offer
+
+
+def accepted_deflate(answer: str, options: Deflate, max_message_size: int) -> DeflateExtension:
+    """What a server has made of the offer. Raises ``ValueError`` for an answer that can not be."""
+    if answer.partition(";")[0].strip().lower() != PerMessageDeflate.name:
+        raise ValueError(f"{answer!r} was not offered")
+    extension = DeflateExtension(options, max_message_size, client=True)
+    extension.finalize(answer)
+    return extension
+
+
 def _parameters(offer: str) -> dict[str, int | None] | None:
-    """An offer's parameters; None when there is one that is not in RFC 7692."""
+    """The parameters of an offer, or an answer; None when there is one that is not in RFC 7692."""
     parameters: dict[str, int | None] = {}
     for part in offer.split(";")[1:]:
         name, equals, value = (piece.strip() for piece in part.partition("="))

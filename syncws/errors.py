@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "HandshakeError",
     "HubError",
     "SendTimeoutError",
     "SyncwsError",
@@ -25,6 +26,28 @@ __all__ = [
 
 class SyncwsError(Exception):
     """The base of every exception that syncws itself defines."""
+
+
+class HandshakeError(SyncwsError):
+    """The server has not accepted the session that ``connect()`` asked for.
+
+    ``status`` is the HTTP status of its answer, None when there was no answer
+    that is HTTP; ``headers`` its headers, as pairs; ``body`` its body, of which
+    64 KiB are kept. A redirect is a refusal as well, and so is a 101 that is
+    not what RFC 6455 section 4.1 wants.
+    """
+
+    status: int | None
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def __init__(
+        self, status: int | None, headers: list[tuple[str, str]], body: bytes, message: str
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
 class HubError(SyncwsError):

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from .options import Options
 
-__all__ = ["Accept", "Reject", "check_headers", "is_websocket_request", "negotiate"]
+__all__ = [
+    "VERSION",
+    "Accept",
+    "Reject",
+    "check_headers",
+    "is_token",
+    "is_websocket_request",
+    "negotiate",
+]
 
 #: RFC 6455 section 4.2.1 item 6: the one version there is.
 VERSION = "13"
@@ -151,15 +159,21 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
     return Accept(headers, subprotocol, deflate)
 
 
-def check_headers(headers: Sequence[tuple[str, str]]) -> None:
-    """Raise ``ValueError`` for a header that would break, or forge, the response."""
+def is_token(name: str) -> bool:
+    """Whether this may be the name of a header, or of a subprotocol."""
+    return _TOKEN.fullmatch(name) is not None
+
+
+def check_headers(headers: Sequence[tuple[str, str]], reserved: frozenset[str] = _RESERVED) -> None:
+    """Raise ``ValueError`` for a header that would break, or forge, the response;
+    or a request, with other ``reserved`` names."""
     for name, value in headers:
-        if not _TOKEN.fullmatch(name):
+        if not is_token(name):
             raise ValueError(f"{name!r} is not the name of an HTTP header")
         if not _FIELD_VALUE.fullmatch(value):
             # The value is not repeated: it may be a secret.
             raise ValueError(f"the value of the header {name!r} has characters HTTP forbids")
-        if name.lower() in _RESERVED:
+        if name.lower() in reserved:
             raise ValueError(f"the header {name!r} belongs to the handshake and can not be set")
 
 
@@ -221,7 +235,7 @@ def _tokens(environ: WSGIEnvironment, name: str) -> list[str]:
 def _choose_subprotocol(environ: WSGIEnvironment, options: Options) -> str | None:
     header = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
     # RFC 6455 section 4.1 item 10: names are tokens. One that is not may be no header of ours.
-    offered = [name for part in header.split(",") if _TOKEN.fullmatch(name := part.strip())]
+    offered = [name for part in header.split(",") if is_token(name := part.strip())]
     if callable(options.subprotocols):
         chosen = options.subprotocols(offered)
         if chosen is not None and chosen not in offered:

@@ -67,6 +67,11 @@ class Options:
     #: can (RFC 7692).
     compression: Deflate | Literal["deflate"] | None = None
 
+    #: Whether the frames that are sent are masked. None: as RFC 6455 section
+    #: 5.1 has it, by a client and not by a server. Anything else is for tests
+    #: of how the peer takes it; what is received has to follow the RFC anyway.
+    masking: bool | None = None
+
     def __post_init__(self) -> None:
         _positive("timeout", self.timeout)
         _positive("close_timeout", self.close_timeout)
@@ -75,6 +80,8 @@ class Options:
             _positive("ping_interval", self.ping_interval)
         if self.max_frame_size is not None:
             _positive("max_frame_size", self.max_frame_size)
+        if self.masking not in (None, True, False):
+            raise TypeError(f"masking is True, False or None, not {self.masking!r}")
         if isinstance(self.subprotocols, str):
             raise TypeError(
                 f"subprotocols is a list of names, not one string: use [{self.subprotocols!r}]"

@@ -93,8 +93,10 @@ class Pinger:
         self._thread: threading.Thread | None = None
         # Whether the last word has been spoken. Under the turn.
         self._published = False
-        # For the thread that calls start() and end().
-        self._started = self._ended = False
+        # Whether the clock counts this one, until the last word.
+        self._started = False
+        # Taken by the first end().
+        self._ended = threading.Lock()
         self._last_ping = 0.0
         # The last sign of life: bytes received until then, and when that was.
         self._heard = 0
@@ -124,15 +126,12 @@ class Pinger:
         after the session any more, nor uses its socket.
 
         Waits for a callback that runs in the ping thread, for ``timeout``
-        seconds at most. By the session's server, in one thread.
+        seconds at most. In any thread, but the first call does it all.
         """
-        if self._ended:
+        if not self._ended.acquire(blocking=False):
             return
-        self._ended = True
         if self._thread is not threading.current_thread() and self._turn.acquire(timeout=timeout):
             self._have_the_last_word()
-        if self._started:
-            CLOCK.leave(self)
 
     # With the turn
 
@@ -208,6 +207,8 @@ class Pinger:
     def _have_the_last_word(self) -> None:
         if not self._published:
             self._published = True
+            if self._started:
+                CLOCK.leave(self)
             self._pings.fail_all(self._ending.exception())
             self._pings.publish()
             self._ending.publish()

@@ -16,6 +16,7 @@ not overtake it.
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from enum import Enum
 
@@ -23,7 +24,7 @@ from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from .close import Cause, CloseCode
 from .deflate import DeflateExtension
-from .frames import PlainFrame, data_header, plain_frame_at
+from .frames import FrameBounds, PlainFrame, data_header, plain_frame_at
 from .masking import mask
 from .prepared import PreparedMessage
 
@@ -103,58 +104,12 @@ Data = str | Binary
 Event = str | bytes | Part | Ping | Pong | PeerClose | Fault
 
 
-class _FrameBounds:
-    """Cuts what is received into wsproto's frames, so that it is given no byte
-    behind the end of one: the next frame may be a plain one."""
-
-    def __init__(self) -> None:
-        self._header = b""
-        # Bytes of the payload to come; None while the header is not whole.
-        self._payload: int | None = None
-
-    @property
-    def at_start(self) -> bool:
-        """Whether the next byte begins a frame."""
-        return not self._header
-
-    def take(self, data: bytes, start: int) -> bytes:
-        """The bytes of the present frame from ``start`` on, as far as they have come."""
-        end = start
-        if self._payload is None:
-            wanted = self._header_size()
-            while len(self._header) < wanted and end < len(data):
-                step = min(wanted - len(self._header), len(data) - end)
-                self._header += data[end : end + step]
-                end += step
-                wanted = self._header_size()
-            if len(self._header) < wanted:
-                return data[start:end]
-            self._payload = self._payload_size()
-        step = min(self._payload, len(data) - end)
-        end += step
-        self._payload -= step
-        if not self._payload:
-            self._header, self._payload = b"", None
-        return data[start:end]
-
-    def _header_size(self) -> int:
-        """As far as the header shows it yet (RFC 6455 section 5.2)."""
-        if len(self._header) < 2:
-            return 2
-        size = self._header[1] & 0x7F
-        return 2 + (2 if size == 126 else 8 if size == 127 else 0) + (self._header[1] >> 7) * 4
-
-    def _payload_size(self) -> int:
-        size = self._header[1] & 0x7F
-        if size == 126:
-            return int.from_bytes(self._header[2:4], "big")
-        if size == 127:
-            return int.from_bytes(self._header[2:10], "big")
-        return size
-
-
 class Protocol:
-    """One side of one WebSocket connection.
+    """One side of one WebSocket connection: the server's, or the ``client``'s.
+
+    ``masking`` says whether what is sent is masked; None: as it is to be, by a
+    client and not by a server (RFC 6455 section 5.1). What is received has to be
+    so in any case.
 
     ``fast=False`` leaves every frame to wsproto: for the tests that hold the
     fast path against it.
@@ -163,13 +118,19 @@ class Protocol:
     def __init__(
         self,
         *,
+        client: bool = False,
+        masking: bool | None = None,
         max_message_size: int,
         max_frame_size: int | None = None,
         deflate: DeflateExtension | None = None,
         fast: bool = True,
     ) -> None:
         self._deflate = deflate
-        self._frames = FrameProtocol(client=False, extensions=[deflate] if deflate else [])
+        self.client = client
+        self._masking = client if masking is None else masking
+        self._frames = FrameProtocol(client=client, extensions=[deflate] if deflate else [])
+        # How frames are written; its decoder has been told how they are read.
+        self._frames.client = self._masking
         self._max_message_size = max_message_size
         self._max_frame_size = max_frame_size or max_message_size
         self._fast = fast
@@ -179,7 +140,7 @@ class Protocol:
         # A plain frame whose payload is still arriving.
         self._plain: PlainFrame | None = None
         # Which bytes are wsproto's, and so where its frame ends.
-        self._other = _FrameBounds()
+        self._other = FrameBounds()
         #: Bytes so far of the data frame and of the message being received.
         self._frame_size = 0
         self._message_size = 0
@@ -253,7 +214,7 @@ class Protocol:
     def _next_plain(self) -> Event | None:
         """The next frame, if it is a plain one; anything else goes to wsproto."""
         received, start = self._received, self._parsed
-        found = plain_frame_at(received, start)
+        found = plain_frame_at(received, start, masked=not self.client)
         if found is None:
             return self._next_other()
         payload, size = found
@@ -264,13 +225,15 @@ class Protocol:
             return self._check_size()
         end = payload + size
         text = received[start] == 0x81
-        key = received[payload - 4 : payload]
+        key = b"" if self.client else received[payload - 4 : payload]
         if end > len(received):
             self._parsed = payload
             self._plain = PlainFrame(text=text, size=size, key=key)
             return self._take_plain(self._plain)
         self._parsed = end
-        message = mask(received[payload:end], key)
+        message = received[payload:end]
+        if key:
+            message = mask(message, key)
         if not text:
             return message
         try:
@@ -412,15 +375,21 @@ class Protocol:
             if isinstance(data, memoryview):
                 data = data.tobytes()
             return bytes(self._frames.send_data(data)), b""
-        if isinstance(data, str):
-            payload = data.encode()
-            return data_header(len(payload), text=True), payload
-        if isinstance(data, memoryview) and (data.itemsize != 1 or not data.c_contiguous):
-            data = data.tobytes()
-        return data_header(len(data), text=False), data
+        text = isinstance(data, str)
+        payload = data.encode() if isinstance(data, str) else data
+        if self._masking:
+            # Fresh for each frame, and not to be foreseen (RFC 6455 section 5.3).
+            key = os.urandom(4)
+            payload = mask(bytes(payload), key)
+            return data_header(len(payload), text=text, key=key), payload
+        if isinstance(payload, memoryview) and (payload.itemsize != 1 or not payload.c_contiguous):
+            payload = payload.tobytes()
+        return data_header(len(payload), text=text), payload
 
     def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
         """As ``message()``, of one that has been encoded for all."""
+        if self._masking:
+            return b"".join(self.message(message.data)), b""  # with a key of its own
         if self.fragmenting:
             raise MessageOpenError
         self.messages_sent += 1

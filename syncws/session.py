@@ -60,6 +60,7 @@ class Session:
         options: Options,
         *,
         environ: WSGIEnvironment,
+        client: bool = False,
         subprotocol: str | None = None,
         deflate: DeflateExtension | None = None,
         received: bytes = b"",
@@ -73,6 +74,8 @@ class Session:
         self._outgoing: Outgoing | None = None
         wakeup = Wakeup()
         protocol = Protocol(
+            client=client,
+            masking=options.masking,
             max_message_size=options.max_message_size,
             max_frame_size=options.max_frame_size,
             deflate=deflate,
@@ -435,6 +438,10 @@ class Session:
         When this returns nobody uses the socket any more.
         """
         self.end(reason)
+        self._have_the_last_word()
+
+    def _have_the_last_word(self) -> None:
+        """The end is finished: no thread of the session's own is needed any more."""
         self._pinger.end(self.close_timeout)
         if self._outgoing is not None:
             self._outgoing.join(self.close_timeout)

@@ -266,9 +266,12 @@ class Writer:
         self.flush_control()
 
     def settle(self) -> None:
-        """The peer's Close was received: if ours is written too, that was all."""
-        if self._close_written and self._protocol.close_received:
-            # The server ends TCP first (RFC 6455 section 7.1.1).
+        """The peer's Close was received: if ours is written too, that was all.
+
+        The server ends TCP first (RFC 6455 section 7.1.1); a client waits for
+        that, up to the deadline of the end.
+        """
+        if self._close_written and self._protocol.close_received and not self._protocol.client:
             self._ending.finish(CloseReason())
 
     def flush_control(self) -> None:

@@ -16,6 +16,7 @@ PACKAGE = Path(syncws.__file__).parent
 
 def test_public_names() -> None:
     assert sorted(syncws.__all__) == [
+        "ClientSession",
         "CloseCode",
         "CloseReason",
         "ConcurrencyError",
@@ -23,6 +24,7 @@ def test_public_names() -> None:
         "ConnectionClosedError",
         "ConnectionClosedOK",
         "Deflate",
+        "HandshakeError",
         "Hub",
         "HubError",
         "Listener",
@@ -36,6 +38,7 @@ def test_public_names() -> None:
         "WebSocketMiddleware",
         "WebSocketUpgrade",
         "callbacks",
+        "connect",
         "exchange",
         "serve",
         "stats",
@@ -76,7 +79,18 @@ def _imports(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["protocol", "frames", "masking", "deflate", "handshake", "close", "errors"]
+    "module",
+    [
+        "protocol",
+        "frames",
+        "masking",
+        "deflate",
+        "handshake",
+        "close",
+        "errors",
+        "url",
+        "client_handshake",
+    ],
 )
 def test_pure_modules_have_no_io_threads_or_clock(module: str) -> None:
     assert not _imports(module) & {"socket", "select", "ssl", "threading", "time"}
@@ -89,6 +103,7 @@ def test_only_the_transport_does_io(module: str) -> None:
         "connectors": {"socket", "ssl"},
         "slow_heads": {"socket", "select"},
         "server": {"socket", "ssl"},  # the listening socket
+        "client": {"socket", "ssl"},  # connecting
     }
     assert _imports(module) & {"socket", "select", "ssl"} <= allowed.get(module, set())
 
@@ -133,7 +148,11 @@ def test_dependencies_point_one_way() -> None:
         "connection",
         "server",
         "flask",
+        "url",
+        "client_handshake",
+        "client",
         "cli_serve",
+        "cli_connect",
         "__main__",
         "__init__",
     ]

@@ -1,0 +1,212 @@
+"""The opening handshake, seen from the client (RFC 6455 section 4.1).
+
+Pure: a URL and the options in, the bytes of a request out; the bytes of the
+answer in, :class:`Opened` or :class:`HandshakeError` out. No I/O, no threads, no
+clock; ``client.py`` moves the bytes. h11 knows HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import h11
+from wsproto.utilities import generate_accept_token, generate_nonce
+
+from .deflate import Deflate, DeflateExtension, accepted_deflate, offer_deflate
+from .errors import HandshakeError
+from .handshake import VERSION, check_headers, is_token
+from .options import Options
+from .url import Url
+
+__all__ = ["ClientHandshake", "Headers", "Opened"]
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+#: The handshake's own headers: a second copy would contradict the first.
+_RESERVED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-protocol",
+        "sec-websocket-version",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+#: Bytes of the answer's head at most, give or take what one read brings.
+#: Precedent: h11's own default.
+MAX_HEAD = 16 * 1024
+
+#: Bytes of a refusal's body that are kept; it is there to be shown to somebody.
+MAX_BODY = 64 * 1024
+
+#: Characters of a refusal's body that go into the exception's message.
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the server has agreed to."""
+
+    headers: list[tuple[str, str]]
+    subprotocol: str | None
+    deflate: DeflateExtension | None
+    #: What came right behind the answer: the session's first bytes.
+    received: bytes
+
+
+class ClientHandshake:
+    """One opening handshake: the request, and what becomes of the answer.
+
+    Raises ``ValueError`` for headers or subprotocols that can not be sent.
+    """
+
+    def __init__(
+        self, url: Url, options: Options, headers: Headers, subprotocols: Sequence[str]
+    ) -> None:
+        self._options = options
+        self._subprotocols = subprotocols
+        self._key = generate_nonce()
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        # The answer, once it is known to be a refusal, and its body so far.
+        self._response: h11.Response | None = None
+        self._body = bytearray()
+        #: The request, to be sent.
+        self.request = self._request(url, headers)
+
+    def _request(self, url: Url, extra: Headers) -> bytes:
+        """RFC 6455 section 4.1, the client's requirements."""
+        given = list(extra.items() if isinstance(extra, Mapping) else extra)
+        check_headers(given, _RESERVED)
+        headers = [
+            ("Host", url.host_header),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", self._key.decode("ascii")),
+            ("Sec-WebSocket-Version", VERSION),
+        ]
+        if self._subprotocols:
+            _check_subprotocols(self._subprotocols)
+            headers.append(("Sec-WebSocket-Protocol", ", ".join(self._subprotocols)))
+        if isinstance(self._options.compression, Deflate):
+            offer = offer_deflate(self._options.compression)
+            headers.append(("Sec-WebSocket-Extensions", offer))
+        if url.authorization is not None:
+            if any(name.lower() == "authorization" for name, _ in given):
+                raise ValueError("there is a user in the URL and an Authorization header as well")
+            headers.append(("Authorization", url.authorization))
+        request = h11.Request(
+            method="GET",
+            target=f"{url.path}?{url.query}" if url.query else url.path,
+            headers=[
+                (name.encode("ascii"), value.strip(" \t").encode("latin-1"))
+                for name, value in [*headers, *given]
+            ],
+        )
+        return self._h11.send(request) + self._h11.send(h11.EndOfMessage())
+
+    def receive_data(self, data: bytes) -> Opened | None:
+        """Take bytes of the answer, ``b""`` for the end of the stream.
+
+        Gives None as long as more is needed. Raises ``HandshakeError`` when the
+        server has not accepted, with as much of the body as is kept.
+        """
+        if not data and self._response is None:
+            raise _no_answer("the server closed the connection without an answer")
+        try:
+            self._h11.receive_data(data)
+            while (event := self._h11.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.InformationalResponse):
+                    if event.status_code == 101:
+                        return self._accepted(event)
+                    continue  # 103, for one: the answer is still to come
+                if isinstance(event, h11.Response):
+                    self._response = event
+                    continue
+                if isinstance(event, h11.Data):
+                    self._body += event.data
+                    if len(self._body) < MAX_BODY:
+                        continue
+                break
+            else:
+                return None
+        except h11.RemoteProtocolError as exc:
+            if self._response is None:
+                raise _no_answer(f"what the server answered is no HTTP response: {exc}") from exc
+        assert self.refusal is not None
+        raise self.refusal
+
+    @property
+    def refusal(self) -> HandshakeError | None:
+        """The server's refusal, as far as it has come; None when it is not known to be one."""
+        if self._response is None:
+            return None
+        status, headers = self._response.status_code, _decoded(self._response)
+        body = bytes(self._body[:MAX_BODY])
+        message = f"the server answered with status {status} instead of 101"
+        location = [value for name, value in headers if name.lower() == "location"]
+        if 300 <= status < 400 and location:
+            message += f"; redirects are not followed, this one leads to {location[0]!r}"
+        elif body:
+            message += f": {body.decode('utf-8', 'replace').strip()[:_SHOWN]!r}"
+        return HandshakeError(status, headers, body, message)
+
+    def _accepted(self, response: h11.InformationalResponse) -> Opened:
+        """The checks of RFC 6455 section 4.1 on the server's answer, items 2 to 6."""
+        headers = _decoded(response)
+
+        def the_one(name: str) -> str | None:
+            values = [value for key, value in headers if key.lower() == name.lower()]
+            if len(values) > 1:
+                raise ValueError(f"there is more than one {name}")
+            return values[0] if values else None
+
+        try:
+            upgrade = the_one("Upgrade")
+            if upgrade is None or upgrade.lower() != "websocket":
+                raise ValueError("there is no 'Upgrade: websocket'")
+            connection = [value for name, value in headers if name.lower() == "connection"]
+            if "upgrade" not in [part.strip().lower() for part in ",".join(connection).split(",")]:
+                raise ValueError("there is no 'Connection: Upgrade'")
+            expected = generate_accept_token(self._key).decode("ascii")
+            if the_one("Sec-WebSocket-Accept") != expected:
+                raise ValueError("Sec-WebSocket-Accept is not what the key of the request asks for")
+            subprotocol = the_one("Sec-WebSocket-Protocol")
+            if subprotocol is not None and subprotocol not in self._subprotocols:
+                raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
+            deflate = self._deflate(the_one("Sec-WebSocket-Extensions"))
+        except ValueError as exc:
+            message = f"the server's 101 is not as RFC 6455 wants it: {exc}"
+            raise HandshakeError(101, headers, b"", message) from None
+        return Opened(headers, subprotocol, deflate, self._h11.trailing_data[0])
+
+    def _deflate(self, answer: str | None) -> DeflateExtension | None:
+        if answer is None:
+            return None
+        if not isinstance(self._options.compression, Deflate):
+            raise ValueError(f"the extension {answer!r} was not offered")
+        return accepted_deflate(answer, self._options.compression, self._options.max_message_size)
+
+
+def _check_subprotocols(names: Sequence[str]) -> None:
+    for name in names:
+        if not is_token(name):
+            raise ValueError(f"{name!r} is not the name of a subprotocol")
+    if len(set(names)) < len(names):
+        raise ValueError(f"each subprotocol is offered once, not as in {list(names)}")
+
+
+def _decoded(response: h11.Response | h11.InformationalResponse) -> list[tuple[str, str]]:
+    return [
+        (name.decode("ascii"), value.decode("latin-1"))
+        for name, value in response.headers.raw_items()
+    ]
+
+
+def _no_answer(message: str) -> HandshakeError:
+    return HandshakeError(None, [], b"", message)
