@@ -11,6 +11,7 @@ import pytest
 
 import syncws
 from syncws import CloseReason, Session
+from syncws.base import BaseSession
 from syncws.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from syncws.handshake import Accept
 
@@ -32,10 +33,10 @@ class LoopbackConnector(Connector):
         self.calls.append("accept")
         accept_through_wsgi(answer, start_response)
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: BaseSession) -> None:
         self.calls.append("opened")
 
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, session: BaseSession, sent: int) -> None:
         self.calls.append(f"closed after {sent} bytes")
 
 
@@ -236,6 +237,6 @@ def test_handlers_that_can_not_be() -> None:
     with pytest.raises(TypeError, match="remove 'async'"):
         syncws.websocket(coroutine)
     with pytest.raises(TypeError, match="a handler is a function"):
-        syncws.WebSocketUpgrade("echo")  # type: ignore[arg-type]  # that is the test
+        syncws.WebSocketUpgrade("echo")  # type: ignore[call-overload]  # that is the test
     with pytest.raises(ValueError, match="timeout"):
         syncws.websocket(timeout=0)(lambda session: None)
