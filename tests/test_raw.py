@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from syncws.transport import make_transport
 
 from . import faults
 from .background import BIG, Background, closed
+from .certificates import make_certificate
+from .clients import exchange, handshake
 from .pairs import PATIENCE, Peer, frame, tcp_pair
 
 Both = tuple[RawSession, Peer]
@@ -401,6 +405,28 @@ def test_the_clock_forgets_a_session_that_is_over(make_raw: MakeRaw) -> None:
     assert session not in CLOCK._tick_of
     session.conclude(CloseReason())
     assert CLOCK._members == members - 1
+
+
+def test_over_tls_with_the_server_stopping(tmp_path: Path) -> None:
+    def echo(session: RawSession) -> None:
+        while True:
+            session.send_frame(session.receive_frame())
+
+    key, cert = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with syncws.serve(echo, "localhost", 0, context, raw=True) as server:
+        clients = ssl.create_default_context(cafile=str(cert))
+        clients.check_hostname = False
+        _, sock, _ = exchange(server.port, handshake("/"), tls=clients)
+        peer = Peer(sock)
+        for message in (b"small", b"x" * 500_000):
+            peer.send(message)
+            assert peer.receive() == message
+        stopping = Background(server.shutdown)
+        assert peer.answer_close() == (1001, "")
+        stopping.result()
+        peer.close_socket()
 
 
 # Threads
