@@ -16,11 +16,15 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 * :class:`Session` is what a handler works with, from any thread.
 * :class:`Options` has all that can be set, for ``websocket()``,
   :class:`WebSocketUpgrade` and Flask routes alike.
+* :class:`RawSession` is what it works with on a route with ``raw=True``:
+  each :class:`Frame`, and its :class:`Opcode`, as it is on the wire.
 * :class:`CloseReason` tells how a session ended, and
   :class:`ConnectionClosed` carries it.
 * :func:`connect` opens a session with a server: the same from the client's side.
 * :func:`stats` has the figures of the process's sessions.
 """
+
+from wsproto.frame_protocol import Opcode
 
 from .client import ClientSession, connect
 from .close import CloseCode, CloseReason
@@ -41,6 +45,8 @@ from .listener import Listener, callbacks
 from .middleware import WebSocketMiddleware
 from .options import Options
 from .prepared import PreparedMessage
+from .raw import RawSession
+from .raw_protocol import Frame
 from .registry import Stats, stats
 from .server import Server, serve
 from .session import Session
@@ -55,12 +61,15 @@ __all__ = [
     "ConnectionClosedError",
     "ConnectionClosedOK",
     "Deflate",
+    "Frame",
     "HandshakeError",
     "Hub",
     "HubError",
     "Listener",
+    "Opcode",
     "Options",
     "PreparedMessage",
+    "RawSession",
     "SendTimeoutError",
     "Server",
     "Session",

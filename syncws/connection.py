@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import h11
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from .base import BaseSession
     from .handshake import Accept
     from .registry import Registry
-    from .session import Session
 
 __all__ = ["ServerConnection"]
 
@@ -166,9 +166,9 @@ class _ServerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: BaseSession) -> None:
         self._sessions.add(session)
 
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, session: BaseSession, sent: int) -> None:
         self._response.sent = sent
         self._sessions.remove(session)

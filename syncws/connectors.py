@@ -18,7 +18,7 @@ from .handshake import Accept
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from .session import Session
+    from .base import BaseSession
 
 __all__ = ["Connector", "accept_through_wsgi", "connect"]
 
@@ -45,10 +45,10 @@ class Connector(ABC):
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         """Send the 101."""
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: BaseSession) -> None:
         """The session is open."""
 
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, session: BaseSession, sent: int) -> None:
         """The session is over, and ``sent`` bytes were sent in it. It may not have opened."""
 
 
@@ -110,7 +110,7 @@ class GthreadConnector(Connector):
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         accept_through_wsgi(answer, start_response)
 
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, session: BaseSession, sent: int) -> None:
         # gunicorn takes a connection that ended with a 101 for one kept alive,
         # and would run what the peer sent behind its Close as an HTTP request.
         self._unreader.chunk = lambda size_hint=None: b""

@@ -2,9 +2,9 @@
 
 A session's end begins when either side sends a Close, or the connection
 fails; it is finished when the connection is shut down. The first reason given
-is the one that counts. Any thread may begin or finish an end; the pinger, which
-outlives everything else, publishes it. So no callback of a user's runs while a
-lock of the session is held.
+is the one that counts. Any thread may begin or finish an end; it is published
+by one that holds no lock of the session's, since callbacks of users run then:
+the pinger, which outlives everything else, or who finds a raw session ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .close import CloseReason
 from .errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, SendTimeoutError
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .base import BaseSession
     from .transport import Transport
     from .wakeup import Wakeup
 
@@ -27,7 +27,7 @@ __all__ = ["Ending"]
 class Ending:
     """Whether, why and until when a session is ending. For any thread."""
 
-    def __init__(self, session: Session, transport: Transport, wakeup: Wakeup) -> None:
+    def __init__(self, session: BaseSession, transport: Transport, wakeup: Wakeup) -> None:
         self._session = session
         self._transport = transport
         self._wakeup = wakeup
@@ -80,10 +80,12 @@ class Ending:
         self._wakeup.set()
 
     def publish(self) -> None:
-        """Tell the world. By the pinger, once, holding no lock."""
+        """Tell the world, the first time it is called. By who holds no lock."""
         assert self.finished
         assert self.reason is not None
         with self._lock:
+            if self._published:
+                return
             self._published = True
             closed = self._closed
         if closed is not None:

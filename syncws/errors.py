@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .base import BaseSession
     from .close import CloseReason
-    from .session import Session
 
 __all__ = [
     "ConcurrencyError",
@@ -55,7 +55,8 @@ class HubError(SyncwsError):
 
 
 class ConcurrencyError(SyncwsError):
-    """Two threads called ``receive()`` on one session at the same time.
+    """Two threads called ``receive()``, or ``receive_frame()``, on one session at
+    the same time.
 
     Each message goes to one reader, so a session has one reader at a time.
     """
@@ -70,9 +71,9 @@ class ConnectionClosed(SyncwsError):
     """
 
     reason: CloseReason
-    session: Session
+    session: BaseSession
 
-    def __init__(self, reason: CloseReason, session: Session) -> None:
+    def __init__(self, reason: CloseReason, session: BaseSession) -> None:
         super().__init__(str(reason))
         self.reason = reason
         self.session = session

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from flask.typing import ResponseReturnValue
 
-    from .session import Session
 
 __all__ = ["WebSockets"]
 
@@ -122,7 +121,7 @@ class _Upgrade(Response):
     default_mimetype = None
 
     answer: Accept
-    handler: Callable[[Session], Any]
+    handler: Callable[..., Any]
     options: Options
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

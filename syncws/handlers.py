@@ -18,13 +18,16 @@ from .close import CloseCode, CloseReason
 from .errors import ConnectionClosed
 
 if TYPE_CHECKING:
+    from .base import SessionT
+    from .raw import RawSession
     from .session import Session
 
-__all__ = ["FAILED", "Handler", "check_handler", "exchange", "run_handler", "stream"]
+__all__ = ["FAILED", "Handler", "RawHandler", "check_handler", "exchange", "run_handler", "stream"]
 
 logger = logging.getLogger("syncws")
 
 Handler = Callable[["Session"], Any]
+RawHandler = Callable[["RawSession"], Any]
 
 #: How a session ends whose handler raised.
 FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
@@ -38,8 +41,8 @@ def check_handler(handler: Callable[..., Any]) -> None:
         raise TypeError(f"a handler is a plain function: remove 'async' from {handler!r}")
 
 
-def run_handler(session: Session, handler: Handler) -> None:
-    """See ``Session.run()``."""
+def run_handler(session: SessionT, handler: Callable[[SessionT], Any]) -> None:
+    """See ``BaseSession.run()``."""
     try:
         handler(session)
     except ConnectionClosed as exc:

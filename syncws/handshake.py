@@ -145,7 +145,7 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
     if subprotocol is not None:
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
     deflate = None
-    if isinstance(options.compression, Deflate):
+    if isinstance(options.compression, Deflate) and (options.install_extensions or not options.raw):
         offers = environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", "").split(",")
         agreed = negotiate_deflate(offers, options.compression, options.max_message_size)
         if agreed is not None:

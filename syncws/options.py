@@ -72,6 +72,14 @@ class Options:
     #: of how the peer takes it; what is received has to follow the RFC anyway.
     masking: bool | None = None
 
+    #: Whether the handler gets a RawSession, and sees to every frame itself.
+    #: Nobody pings then, and of the limits only that of a frame counts.
+    raw: bool = False
+
+    #: Whether a raw session agrees on ``compression``. False: a handler that
+    #: deals with frames has to inflate them, too, and would have to know how.
+    install_extensions: bool = False
+
     def __post_init__(self) -> None:
         _positive("timeout", self.timeout)
         _positive("close_timeout", self.close_timeout)
@@ -91,6 +99,11 @@ class Options:
         elif not isinstance(self.compression, Deflate | None):
             raise TypeError(
                 f'compression is None, "deflate" or a Deflate, not {self.compression!r}'
+            )
+        if self.install_extensions and not (self.raw and self.compression):
+            raise ValueError(
+                "install_extensions is for raw=True and a compression; without raw, compression "
+                "is all it takes"
             )
         _check_origins(self.origins)
         if not callable(self.headers):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .close import Cause, CloseCode, CloseReason
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .base import BaseSession
 
 __all__ = ["REGISTRY", "Registry", "Stats", "Traffic", "stats"]
 
@@ -71,14 +71,14 @@ class Registry:
         """Begin anew, in the child of a fork: its parent's sessions are its parent's."""
         # Guards all of the below; session.start_closing() is called without it.
         self._changed = threading.Condition()
-        self._sessions: set[Session] = set()
+        self._sessions: set[BaseSession] = set()
         self._draining = False
         self._opened = 0
         self._closed: Counter[Cause] = Counter()
         self._refused = 0
         self._past = Traffic()
 
-    def add(self, session: Session) -> None:
+    def add(self, session: BaseSession) -> None:
         """A session has opened."""
         with self._changed:
             self._sessions.add(session)
@@ -87,7 +87,7 @@ class Registry:
         if draining:
             session.start_closing(GOING_AWAY)
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: BaseSession) -> None:
         """A session is over; nothing happens when it was not added."""
         with self._changed:
             if session not in self._sessions:

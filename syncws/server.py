@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from .handlers import Handler
+    from .handlers import Handler, RawHandler
 
 __all__ = ["Server", "serve"]
 
@@ -57,7 +57,7 @@ CUT_TIMEOUT = 1.0
 
 
 def serve(
-    app_or_handler: WSGIApplication | Handler,
+    app_or_handler: WSGIApplication | Handler | RawHandler,
     host: str,
     port: int = 0,
     ssl_context: ssl.SSLContext | None = None,
@@ -271,7 +271,7 @@ def _join(connections: set[ServerConnection], deadline: float) -> set[ServerConn
 
 
 def _application(
-    app_or_handler: WSGIApplication | Handler, options: dict[str, Any]
+    app_or_handler: WSGIApplication | Handler | RawHandler, options: dict[str, Any]
 ) -> WSGIApplication:
     check_handler(app_or_handler)
     # The signature of an upgrade is that of its handler (functools.wraps).

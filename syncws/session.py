@@ -14,14 +14,13 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+from .base import BaseSession
 from .close import CloseCode, CloseReason, check_sendable
 from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
-from .handlers import Handler, run_handler
 from .outgoing import CAPACITY, Outgoing
 from .pinger import Pinger
 from .pings import Pings
@@ -44,15 +43,12 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 
-class Session:
+class Session(BaseSession):
     """A WebSocket connection, as its handler sees it.
 
     ``environ`` is the WSGI environ of the request that opened it, and
     ``subprotocol`` the subprotocol agreed on, or None.
     """
-
-    environ: WSGIEnvironment
-    subprotocol: str | None
 
     def __init__(
         self,
@@ -263,19 +259,6 @@ class Session:
             self._outgoing = Outgoing(self, self._ending, capacity)
             return self._outgoing
 
-    # Handlers
-
-    def run(self, handler: Handler) -> None:
-        """Run ``handler(session)`` in this thread; whatever it does, the session is
-        over afterwards.
-
-        When it returns the session is closed with 1000. When it raises, that
-        is logged once, and the session is closed with 1011; only
-        ``SystemExit`` and ``KeyboardInterrupt`` are raised on. The session's
-        own ``ConnectionClosed`` is a normal way out, another session's is not.
-        """
-        run_handler(self, handler)
-
     # Keepalive
 
     def ping(self) -> Future[float]:
@@ -358,44 +341,11 @@ class Session:
         self._reader.read_to_the_end(deadline)
         self._ending.finish(reason)
 
-    def terminate(self) -> None:
-        """End the connection now, without a closing handshake."""
-        self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, "terminated", "local"))
-
-    @property
-    def close_reason(self) -> Future[CloseReason]:
-        """How the session ended, once it has: ``.done()``, ``.result(timeout)``,
-        ``.add_done_callback()``."""
-        return self._ending.closed
-
-    def wait_closed(self, timeout: float | None = None) -> CloseReason:
-        """Wait for the session to end; raises ``TimeoutError`` after ``timeout`` seconds."""
-        try:
-            return self._ending.closed.result(timeout)
-        except FutureTimeoutError:  # not the built-in one before Python 3.11
-            raise TimeoutError(f"the session has not ended within {timeout} s") from None
-
     def _broken(self, error: BrokenError) -> ConnectionClosed:
         """Writing failed: the reason may be in what the peer sent before."""
         self._reader.read_the_rest()
         self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, str(error), "error"))
         return self._ending.exception()
-
-    # About it
-
-    @property
-    def remote_address(self) -> tuple[str, int]:
-        """The peer's host and port, from the environ: behind a proxy, as far
-        as the framework's proxy support has put them right. Port 0 is unknown."""
-        port = str(self.environ.get("REMOTE_PORT", ""))
-        return self.environ.get("REMOTE_ADDR", ""), int(port) if port.isdigit() else 0
-
-    def __repr__(self) -> str:
-        reason = self._ending.reason
-        state = "open" if reason is None else str(reason)
-        host, port = self.remote_address
-        path = self.environ.get("PATH_INFO", "")
-        return f"<Session {path!r} with {host}:{port}: {state}>"
 
     def _ping_thread_name(self) -> str:
         return f"syncws ping {':'.join(map(str, self.remote_address))}"
@@ -412,11 +362,6 @@ class Session:
     def opened(self) -> None:
         """The 101 has been sent."""
         self._pinger.opened()
-
-    @property
-    def reason(self) -> CloseReason | None:
-        """How the session ends, or has ended; None before."""
-        return self._ending.reason
 
     def traffic(self) -> Traffic:
         """What has gone through the session so far."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .base import BaseSession
 from .close import CloseReason
 from .connectors import connect
-from .handlers import Handler, check_handler
+from .handlers import Handler, RawHandler, check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
+from .raw import RawSession
 from .registry import REGISTRY
 from .session import Session
 from .transport import make_transport
@@ -42,8 +44,9 @@ class WebSocketUpgrade:
     """A WSGI application that opens a session and runs ``handler`` over it.
 
     ``handler`` is called with the :class:`Session`, in the thread that runs the
-    request. When it returns the session is closed with 1000; when it raises,
-    that is logged once and the session is closed with 1011. The session's own
+    request; with ``raw=True`` with a :class:`RawSession`. When it returns the
+    session is closed with 1000, a raw one only ended; when it raises, that is
+    logged once and the session is closed with 1011. The session's own
     ``ConnectionClosed`` is a normal way out.
 
     ``options`` are those of :class:`Options`. Raises ``TypeError`` or
@@ -54,7 +57,13 @@ class WebSocketUpgrade:
     call raises ``RuntimeError``.
     """
 
-    def __init__(self, handler: Handler, **options: Any) -> None:
+    @overload
+    def __init__(
+        self, handler: Handler, *, raw: Literal[False] = False, **options: Any
+    ) -> None: ...
+    @overload
+    def __init__(self, handler: RawHandler, *, raw: Literal[True], **options: Any) -> None: ...
+    def __init__(self, handler: Callable[..., Any], **options: Any) -> None:
         check_handler(handler)
         self.handler = handler
         self.options = Options(**options)
@@ -73,10 +82,16 @@ class WebSocketUpgrade:
 @overload
 def websocket(handler: Handler, /) -> WebSocketUpgrade: ...
 @overload
-def websocket(**options: Any) -> Callable[[Handler], WebSocketUpgrade]: ...
 def websocket(
-    handler: Handler | None = None, /, **options: Any
-) -> WebSocketUpgrade | Callable[[Handler], WebSocketUpgrade]:
+    *, raw: Literal[False] = False, **options: Any
+) -> Callable[[Handler], WebSocketUpgrade]: ...
+@overload
+def websocket(
+    *, raw: Literal[True], **options: Any
+) -> Callable[[RawHandler], WebSocketUpgrade]: ...
+def websocket(
+    handler: Callable[..., Any] | None = None, /, **options: Any
+) -> WebSocketUpgrade | Callable[..., WebSocketUpgrade]:
     """Make a WSGI application of a handler: ``@websocket`` or ``@websocket(**options)``."""
     if handler is not None:
         return WebSocketUpgrade(handler)
@@ -101,7 +116,7 @@ def refuse(
 
 def open_session(
     answer: Accept,
-    handler: Handler,
+    handler: Callable[..., Any],
     options: Options,
     environ: WSGIEnvironment,
     start_response: StartResponse,
@@ -111,14 +126,25 @@ def open_session(
     connector = connect(environ)
     received = connector.take_received()
     transport = make_transport(connector.socket)
-    session = Session(
-        transport,
-        options,
-        environ=environ,
-        subprotocol=answer.subprotocol,
-        deflate=answer.deflate,
-        received=received,
-    )
+    session: BaseSession
+    if options.raw:
+        session = RawSession(
+            transport,
+            options,
+            environ=environ,
+            subprotocol=answer.subprotocol,
+            extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
+            received=received,
+        )
+    else:
+        session = Session(
+            transport,
+            options,
+            environ=environ,
+            subprotocol=answer.subprotocol,
+            deflate=answer.deflate,
+            received=received,
+        )
     try:
         session.prepare()
     except RuntimeError as exc:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse
 
+    from .base import BaseSession
     from .handshake import Accept
-    from .session import Session
 
 __all__ = ["WebSocketWorker"]
 
@@ -282,5 +282,5 @@ class _WorkerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, session: BaseSession, sent: int) -> None:
         self.response.sent = sent

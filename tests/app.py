@@ -136,6 +136,14 @@ def chat(session: syncws.Session) -> None:
     session.send(str(session.subprotocol))
 
 
+@websockets.route("/raw", raw=True, close_timeout=1)
+def raw(session: syncws.RawSession) -> None:
+    """Answers each frame with itself, and so a Close with a Close."""
+    session.close_reason.add_done_callback(lambda future: ENDED.append(future.result()))
+    while True:
+        session.send_frame(session.receive_frame())
+
+
 @websockets.route("/rooms/<room>")
 def room(session: syncws.Session, room: str) -> None:
     """Flask's context, in the handler."""

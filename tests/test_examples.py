@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 import requests
 import websocket
 
+import syncws
+
+from .clients import connect
 from .pairs import PATIENCE
 from .servers import ROOT, Server, gunicorn
 
@@ -38,6 +42,22 @@ def test_echo() -> None:
         assert client.recv() == "hello"
         client.close()
         assert server.get("/echo").status_code == 501
+
+
+def test_the_echo_of_the_page_on_raw_sessions() -> None:
+    (code,) = re.findall("```python\n(.*?)```", (ROOT / "docs/raw.md").read_text(), re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)
+    with syncws.serve(module["echo"], "127.0.0.1", 0) as server:
+        peer = connect(server.port, "/")
+        peer.ping(b"are you there?")
+        assert peer.expect_pong() == b"are you there?"
+        peer.send("hello")
+        assert peer.receive() == "hello"
+        peer.send_close(4000, "bye")
+        assert peer.expect_close() == (4000, "bye")
+        peer.expect_end()
+        peer.close_socket()
 
 
 def test_chat(chat: Server) -> None:

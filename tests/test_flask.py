@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, abort, request, url_for
 import syncws
 from syncws.flask import WebSockets
 
-from .clients import exchange, handshake
+from .clients import connect, exchange, handshake
 from .pairs import PATIENCE
 from .servers import Server, gunicorn
 
@@ -135,6 +135,58 @@ def test_after_request_sees_the_response() -> None:
     response = app.test_client().get("/ws")
     assert (response.status_code, seen) == (501, [501])
     assert response.headers["X-After"] == "yes"
+
+
+def test_e1_installed_once_with_options_for_all_routes() -> None:
+    app = Flask("tests")
+    websockets = WebSockets(app, ping_interval=7, timeout=3, max_frame_size=100)
+
+    @websockets.route("/one")
+    @websockets.route("/two", endpoint="two")
+    def say(session: syncws.Session) -> None:
+        session.send(f"{session.ping_interval} {session.timeout}")
+        session.receive()
+
+    with syncws.serve(app, "127.0.0.1", 0) as running:
+        for path in ("/one", "/two"):
+            peer = connect(running.port, path)
+            assert peer.receive() == "7 3"
+            peer.send("x" * 101)
+            assert peer.expect_close()[0] == 1009
+            peer.close_socket()
+
+
+def test_e2_a_routes_options_override_the_installed_ones_on_blueprints_too() -> None:
+    app = Flask("tests")
+    blueprint = Blueprint("chat", __name__, url_prefix="/chat")
+    websockets = WebSockets(app, ping_interval=7, timeout=3)
+
+    def say(session: syncws.Session, room: str) -> None:
+        session.send(f"{room} {session.ping_interval} {session.timeout}")
+
+    websockets.route("/ws/<room>", ping_interval=None)(say)
+    websockets.route("/ws/<room>", blueprint, timeout=5)(say)
+    app.register_blueprint(blueprint)
+    with syncws.serve(app, "127.0.0.1", 0) as running:
+        for path, said in (("/ws/red", "red None 3"), ("/chat/ws/blue", "blue 7 5")):
+            peer = connect(running.port, path)
+            assert peer.receive() == said
+            peer.answer_close()
+            peer.close_socket()
+
+
+def test_a_raw_route() -> None:
+    app = Flask("tests")
+
+    @WebSockets(app, compression="deflate").route("/raw/<word>", raw=True)
+    def say(session: syncws.RawSession, word: str) -> None:
+        session.send_frame(syncws.Frame(syncws.Opcode.PONG, word.encode()))
+
+    with syncws.serve(app, "127.0.0.1", 0) as running:
+        peer = connect(running.port, "/raw/word")
+        assert peer.expect_pong() == b"word"
+        peer.expect_end()
+        peer.close_socket()
 
 
 def test_blueprints() -> None:

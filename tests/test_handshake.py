@@ -88,7 +88,9 @@ def test_well_formed(changes: dict[str, str]) -> None:
         ({"HTTP_SEC_WEBSOCKET_VERSION": None}, "no Sec-WebSocket-Version"),
     ],
 )
-def test_malformed(changes: dict[str, str | None], match: str) -> None:
+def test_a3_a_malformed_handshake_has_a_status_that_can_be_chosen(
+    changes: dict[str, str | None], match: str
+) -> None:
     answer = reject(request(**changes))
     assert answer.status == "400 Bad Request"
     assert match in answer.message
@@ -102,7 +104,7 @@ def test_other_versions_are_told_which_one_it_is(version: str) -> None:
     assert ("Sec-WebSocket-Version", "13") in answer.headers
 
 
-def test_plain_request() -> None:
+def test_a4_a_plain_request_has_a_status_that_can_be_chosen() -> None:
     assert reject(request(HTTP_UPGRADE=None)).status == "501 Not Implemented"
     assert reject(request(HTTP_UPGRADE="h2c"), on_non_websocket_request=404).code == 404
 
@@ -178,7 +180,7 @@ def test_any_text_as_origin_is_an_origin_or_none(text: str) -> None:
     parse_origin(text)
 
 
-def test_extra_headers() -> None:
+def test_a2_extra_headers_on_the_101_fixed_or_computed() -> None:
     fixed = accept(request(), headers=[("X-Server", "syncws")])
     assert ("X-Server", "syncws") in fixed.headers
     computed = accept(request(), headers=lambda environ: [("X-Host", environ["HTTP_HOST"])])

@@ -27,6 +27,17 @@ def test_is_the_frame_that_send_would_write(data: str | bytes) -> None:
     assert PreparedMessage(data).frame == head + bytes(payload)
 
 
+def test_a_client_masks_it_anew() -> None:
+    ours = Protocol(max_message_size=1, client=True)
+    prepared = PreparedMessage("from a client")
+    theirs = FrameProtocol(client=False, extensions=[])
+    frames = {bytes(ours.prepared(prepared)[0]) for _ in range(2)}
+    assert len(frames) == 2
+    for frame in frames:
+        theirs.receive_bytes(frame)
+    assert [frame.payload for frame in theirs.received_frames()] == ["from a client"] * 2
+
+
 def test_what_changes_later_is_not_seen() -> None:
     buffer = bytearray(b"now")
     prepared = PreparedMessage(buffer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +25,15 @@ def test_public_names() -> None:
         "ConnectionClosedError",
         "ConnectionClosedOK",
         "Deflate",
+        "Frame",
         "HandshakeError",
         "Hub",
         "HubError",
         "Listener",
+        "Opcode",
         "Options",
         "PreparedMessage",
+        "RawSession",
         "SendTimeoutError",
         "Server",
         "Session",
@@ -50,9 +54,11 @@ def test_public_names() -> None:
 
 
 def test_public_methods_are_documented() -> None:
-    for name, member in vars(syncws.Session).items():
-        if not name.startswith("_") and (callable(member) or isinstance(member, property)):
-            assert member.__doc__, f"Session.{name} has no docstring"
+    for kind in (syncws.Session, syncws.RawSession):
+        for name in dir(kind):
+            member = getattr(kind, name)
+            if not name.startswith("_") and (callable(member) or isinstance(member, property)):
+                assert inspect.getdoc(member), f"{kind.__name__}.{name} has none"
 
 
 def test_import_needs_neither_gunicorn_nor_flask() -> None:
@@ -82,6 +88,7 @@ def _imports(module: str) -> set[str]:
     "module",
     [
         "protocol",
+        "raw_protocol",
         "frames",
         "masking",
         "deflate",
@@ -120,6 +127,7 @@ def test_dependencies_point_one_way() -> None:
         "frames",
         "prepared",
         "protocol",
+        "raw_protocol",
         "transport",
         "clock",
         "wakeup",
@@ -132,7 +140,9 @@ def test_dependencies_point_one_way() -> None:
         "outgoing",
         "registry",
         "handlers",
+        "base",
         "session",
+        "raw",
         "listener",
         "redis_bus",
         "hub",

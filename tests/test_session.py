@@ -287,7 +287,7 @@ def test_closes_that_cross(session_and_peer: Both) -> None:
 
 
 @pytest.mark.parametrize("receiving", [False, True])
-def test_peer_that_never_answers_the_close_is_dropped(
+def test_a8_a_peer_that_never_answers_the_close_is_dropped(
     make_session: MakeSession, receiving: bool
 ) -> None:
     session, peer = make_session(close_timeout=0.1)

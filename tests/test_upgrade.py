@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import syncws
-from syncws import CloseReason, Session
+from syncws import CloseReason, Frame, Opcode, Session
+from syncws.base import BaseSession
 from syncws.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from syncws.handshake import Accept
 
@@ -32,10 +33,10 @@ class LoopbackConnector(Connector):
         self.calls.append("accept")
         accept_through_wsgi(answer, start_response)
 
-    def opened(self, session: Session) -> None:
+    def opened(self, session: BaseSession) -> None:
         self.calls.append("opened")
 
-    def closed(self, session: Session, sent: int) -> None:
+    def closed(self, session: BaseSession, sent: int) -> None:
         self.calls.append(f"closed after {sent} bytes")
 
 
@@ -68,7 +69,7 @@ def call() -> Iterator[Call]:
     made.ours.close()
 
 
-def test_session_from_start_to_end(call: Call) -> None:
+def test_a1_an_upgrade_is_a_wsgi_application(call: Call) -> None:
     @syncws.websocket(subprotocols=["chat"], headers=[("X-Extra", "1")])
     def echo(session: Session) -> None:
         """Echoes."""
@@ -87,6 +88,48 @@ def test_session_from_start_to_end(call: Call) -> None:
     assert call.status == "101 Switching Protocols"
     assert ("X-Extra", "1") in call.headers
     assert call.connector.calls == ["take_received", "accept", "opened", "closed after 11 bytes"]
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_b1_the_response_has_the_subprotocol_headers_and_status_101(call: Call, raw: bool) -> None:
+    seen = []
+    call.environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = "v1, v2"
+    upgrade: Any = syncws.WebSocketUpgrade
+    result = call.run(
+        upgrade(
+            lambda session: seen.append((type(session), session.subprotocol)),
+            raw=raw,
+            subprotocols=["v2", "v1"],
+            headers=[("X-Extra", "1")],
+        )
+    )
+    call.peer.close_socket()
+    result.result(PATIENCE)
+    assert call.status == "101 Switching Protocols"
+    assert ("Sec-WebSocket-Protocol", "v2") in call.headers
+    assert ("X-Extra", "1") in call.headers
+    assert seen == [(syncws.RawSession if raw else Session, "v2")]
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_b3_a_raw_session_has_extensions_only_when_asked_for(call: Call, installed: bool) -> None:
+    @syncws.websocket(raw=True, compression="deflate", install_extensions=installed)
+    def handler(session: syncws.RawSession) -> None:
+        said.append(session.extensions)
+        if installed:
+            session.send_frame(Frame(Opcode.TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv1=True))
+        with pytest.raises(ValueError, match="reserved bit"):
+            session.send_frame(Frame(Opcode.TEXT, rsv2=True))
+
+    said: list[str] = []
+    call.environ["HTTP_SEC_WEBSOCKET_EXTENSIONS"] = "permessage-deflate; server_max_window_bits=10"
+    result = call.run(handler)
+    assert call.peer.socket.recv(1) == (b"\xc1" if installed else b"")
+    call.peer.close_socket()
+    result.result(PATIENCE)
+    agreed = dict(call.headers).get("Sec-WebSocket-Extensions", "")
+    assert agreed == ("permessage-deflate; server_max_window_bits=10" if installed else "")
+    assert said == [agreed]
 
 
 def test_decorator_without_parentheses(call: Call) -> None:
@@ -186,7 +229,7 @@ def test_refusal(call: Call, caplog: pytest.LogCaptureFixture) -> None:
     assert "\n" not in record.getMessage()
 
 
-def test_wsgi_application_for_plain_requests(call: Call) -> None:
+def test_a4_a_wsgi_application_answers_plain_requests(call: Call) -> None:
     del call.environ["HTTP_UPGRADE"]
 
     def page(environ: Any, start_response: Any) -> Any:
@@ -236,6 +279,6 @@ def test_handlers_that_can_not_be() -> None:
     with pytest.raises(TypeError, match="remove 'async'"):
         syncws.websocket(coroutine)
     with pytest.raises(TypeError, match="a handler is a function"):
-        syncws.WebSocketUpgrade("echo")  # type: ignore[arg-type]  # that is the test
+        syncws.WebSocketUpgrade("echo")  # type: ignore[call-overload]  # that is the test
     with pytest.raises(ValueError, match="timeout"):
         syncws.websocket(timeout=0)(lambda session: None)
