@@ -28,6 +28,7 @@ from wsproto.frame_protocol import Opcode
 
 from .client import ClientSession, connect
 from .close import CloseCode, CloseReason
+from .deferred import respond
 from .deflate import Deflate
 from .errors import (
     ConcurrencyError,
@@ -80,6 +81,7 @@ __all__ = [
     "callbacks",
     "connect",
     "exchange",
+    "respond",
     "serve",
     "stats",
     "stream",

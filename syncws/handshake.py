@@ -45,7 +45,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 #: The handshake's own headers: a second copy would contradict the first.
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {
         "connection",
         "content-length",
@@ -164,7 +164,7 @@ def is_token(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None
 
 
-def check_headers(headers: Sequence[tuple[str, str]], reserved: frozenset[str] = _RESERVED) -> None:
+def check_headers(headers: Sequence[tuple[str, str]], reserved: frozenset[str] = RESERVED) -> None:
     """Raise ``ValueError`` for a header that would break, or forge, the response;
     or a request, with other ``reserved`` names."""
     for name, value in headers:

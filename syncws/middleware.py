@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from .deferred import carry_out_upgrades
 from .handshake import is_websocket_request
 from .upgrade import WebSocketUpgrade
 
@@ -28,15 +30,18 @@ class WebSocketMiddleware:
     WebSocket request to another path. What ``wsgi_app`` does before a request,
     authentication for one, does not happen for WebSockets: put such a
     middleware around this one.
+
+    Also carries out what views have asked for with :func:`respond`, which
+    syncws's own servers do by themselves.
     """
 
     def __init__(
         self,
         wsgi_app: WSGIApplication,
-        handlers: Mapping[str, Callable[..., Any]],
+        handlers: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
         **options: Any,
     ) -> None:
-        self.wsgi_app = wsgi_app
+        self.wsgi_app = carry_out_upgrades(wsgi_app)
         for path in handlers:
             if not path.startswith("/"):
                 raise ValueError(f"a path begins with a slash: use {'/' + path!r}, not {path!r}")

@@ -25,6 +25,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .connection import ServerConnection
+from .deferred import carry_out_upgrades
 from .handlers import check_handler
 from .registry import Registry
 from .upgrade import BUSY, WebSocketUpgrade, refuse
@@ -88,7 +89,9 @@ def serve(
     listened on. May be called from any thread.
     """
     application = _application(app_or_handler, options)
-    return Server(application, _listen(host, port), ssl_context, max_connections)
+    return Server(
+        carry_out_upgrades(application), _listen(host, port), ssl_context, max_connections
+    )
 
 
 class Server:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUSY",
     "WebSocketUpgrade",
+    "note_refusal",
     "open_session",
     "refuse",
     "websocket",
@@ -102,6 +103,13 @@ def refuse(
     answer: Reject, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer with an ordinary HTTP response."""
+    note_refusal(answer, environ)
+    start_response(answer.status, answer.headers)
+    return [answer.body]
+
+
+def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
+    """In the log and in the figures."""
     REGISTRY.refused()
     logger.info(
         "refused %r from %s with %d: %s",
@@ -110,8 +118,6 @@ def refuse(
         answer.code,
         answer.message,
     )
-    start_response(answer.status, answer.headers)
-    return [answer.body]
 
 
 def open_session(

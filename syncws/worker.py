@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from .deferred import carry_out_upgrades
 from .handshake import Reject
 from .pool import Pool
 from .registry import REGISTRY, stats
@@ -177,6 +178,7 @@ class WebSocketWorker(ThreadWorker):
         super().load_wsgi()
         _log_where_gunicorn_does(self.log)
         application: Any = self.wsgi
+        upgrading: Any = carry_out_upgrades(application)
 
         def with_connector(environ: Any, start_response: Any) -> Any:
             if self._local.refusal is not None:
@@ -189,6 +191,7 @@ class WebSocketWorker(ThreadWorker):
                 # WebSocket's, and never another HTTP request.
                 connector.response.force_close()
                 environ[ENVIRON_KEY] = connector
+                return upgrading(environ, start_response)
             return application(environ, start_response)
 
         self.wsgi = with_connector

@@ -60,7 +60,7 @@ def test_the_quick_way_out_says_goodbye_too(number: signal.Signals) -> None:
         server.signal(number)
         assert busy.answer_close(timeout=1.0) == (1001, "")
         for peer in peers:
-            assert peer.expect_close() == (1001, "")
+            assert peer.answer_close() == (1001, "")
             peer.expect_end()
             peer.close_socket()
         server.wait_for_line(r"GET /sleeps/1.5.* 101")  # its handler got to the end

@@ -1,0 +1,75 @@
+"""WebSocket views for Django::
+
+    from syncws.django import websocket
+
+    @websocket
+    def room(request, session, room):
+        for message in messages(session):
+            ...
+
+    urlpatterns = [path("ws/<room>/", room)]
+
+Middleware acts first: sessions, authentication, whatever refuses the request.
+The WebSocket opens when the view's response has gone through all of it, and
+Django has done what it does at the end of a request.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from django.core import signals
+from django.http import HttpRequest, HttpResponse
+
+from .deferred import respond
+from .handlers import check_handler
+from .upgrade import WebSocketUpgrade
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["messages", "websocket"]
+
+
+def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a Django view of ``view(request, session, **url_parameters)``:
+    ``@websocket``, ``@websocket(**options)``, or ``websocket(view)`` in ``path()``.
+
+    ``options`` are those of :class:`syncws.Options`. The handler runs when the
+    request is over for Django: its database connections are given back, and
+    what is put into ``request.session`` then is saved by ``request.session.save()``
+    only.
+    """
+    if view is None:
+        return lambda view: websocket(view, **options)
+    check_handler(view)
+    WebSocketUpgrade(view, **options)  # complain here, not at the first request
+
+    @functools.wraps(view)
+    def upgrade(request: HttpRequest, **parameters: Any) -> HttpResponse:
+        environ: Any = request.META
+        response = respond(environ, lambda session: view(request, session, **parameters), **options)
+        answer = HttpResponse(response.body, status=response.code)
+        del answer["Content-Type"]
+        for name, value in response.headers:
+            answer[name] = value
+        return answer
+
+    # A page can not make a browser send a WebSocket request with a CSRF token;
+    # the check of the Origin is what protects it.
+    upgrade.csrf_exempt = True  # type: ignore[attr-defined]  # the way of Django's own decorator
+    return upgrade
+
+
+def messages(session: Session) -> Iterator[str | bytes]:
+    """The session's messages, each handled as a request of its own: database
+    connections are given back before the next one is waited for, as
+    ``CONN_MAX_AGE`` has it, and those that have broken are opened anew."""
+    for message in session:
+        signals.request_started.send(sender=messages)
+        try:
+            yield message
+        finally:
+            signals.request_finished.send(sender=messages)

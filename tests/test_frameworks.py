@@ -1,0 +1,151 @@
+"""Every framework's example, on real servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import syncws
+from syncws import Session
+from syncws.deferred import carry_out_upgrades
+
+from .background import Background
+from .clients import connect, exchange, handshake
+from .pairs import PATIENCE, tcp_pair
+from .servers import Server, gunicorn
+from .test_handshake import request
+from .test_upgrade import LoopbackConnector
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("examples.bottle_echo:app", "/echo"),
+        ("examples.falcon_echo:app", "/echo"),
+        ("examples.pyramid_echo:app", "/echo"),
+        ("examples.django_echo:app", "/ws/lobby/"),
+    ],
+    ids=["bottle", "falcon", "pyramid", "django"],
+)
+def served(request: Any) -> Iterator[tuple[Server, str]]:
+    app, path = request.param
+    with gunicorn(app) as server:
+        yield server, path
+        server.stop()
+        assert "Traceback" not in server.output
+
+
+def test_a_session_with_the_frameworks_request(served: tuple[Server, str]) -> None:
+    server, path = served
+    peer = connect(server.port, f"{path}?secret=open&name=Ann", "Accept-Encoding: gzip")
+    assert peer.receive() == "hello, Ann"
+    peer.send("héllo")
+    assert peer.receive() == "héllo"
+    assert "WebSocket" in server.get("/").text
+    peer.send_close()
+    assert peer.expect_close() == (1000, "")
+    peer.close_socket()
+
+
+def test_h2_a_view_refuses_before_the_upgrade(served: tuple[Server, str]) -> None:
+    server, path = served
+    head, sock, _ = exchange(server.port, handshake(path))
+    sock.close()
+    assert " 401 " in head
+    assert server.get(f"{path}?secret=open").status_code == 501
+    foreign = handshake(f"{path}?secret=open", "localhost", "Origin: https://evil.net")
+    head, sock, _ = exchange(server.port, foreign)
+    sock.close()
+    assert " 403 " in head
+
+
+def test_only_the_headers_of_the_application_are_added(served: tuple[Server, str]) -> None:
+    server, path = served
+    head, sock, _ = exchange(
+        server.port, handshake(f"{path}?secret=open", "localhost", "Accept-Encoding: gzip")
+    )
+    sock.close()
+    names = [line.partition(":")[0].lower() for line in head.split("\r\n")[1:]]
+    assert not {"content-type", "content-length", "content-encoding"} & set(names)
+    assert names.count("upgrade") == names.count("connection") == 1
+    if path.startswith("/ws/"):
+        assert "set-cookie" in names, "Django's session is in the 101"
+
+
+# The neutral core
+
+
+def view(handler: Callable[[Session], Any]) -> Any:
+    def application(environ: Any, start_response: Any) -> Any:
+        response = syncws.respond(environ, handler)
+        start_response(response.status, [*response.headers, ("X-Mine", "yes")])
+        return Body()
+
+    return application
+
+
+class Body:
+    closed = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_the_response_is_closed_before_the_session_begins() -> None:
+    """What a framework does at the end of a request, it does before a session."""
+    ours, theirs = tcp_pair()
+    Body.closed.clear()
+    seen: list[bool] = []
+    started: list[Any] = []
+
+    def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+        started.append((status, headers))
+        return lambda data: None
+
+    environ = {**request(), "syncws.connection": LoopbackConnector(ours)}
+    application = carry_out_upgrades(view(lambda session: seen.append(Body.closed.is_set())))
+    running = Background(application, environ, start)
+    theirs.settimeout(PATIENCE)
+    assert theirs.recv(100) == b"\x88\x02\x03\xe8"
+    theirs.close()
+    assert list(running.result()) == []
+    ours.close()
+    assert seen == [True]
+    ((status, headers),) = started
+    assert status == "101 Switching Protocols"
+    assert ("X-Mine", "yes") in headers
+
+
+def test_a_response_that_was_thought_better_of_is_sent() -> None:
+    """A middleware may answer something else though the view was ready."""
+
+    def application(environ: Any, start_response: Any) -> Any:
+        syncws.respond(environ, print)
+        start_response("403 Forbidden", [])
+        return [b"no"]
+
+    started: list[str] = []
+    body = carry_out_upgrades(application)(
+        request(),
+        lambda status, headers, exc_info=None: started.append(status),  # type: ignore[arg-type]  # write() is not used
+    )
+    assert (started, list(body)) == (["403 Forbidden"], [b"no"])
+
+
+def test_elsewhere_the_middleware_is_asked_for() -> None:
+    with pytest.raises(RuntimeError, match="WebSocketMiddleware"):
+        syncws.respond(request(), print)
+
+
+def test_a_refusal_needs_nothing_of_the_server() -> None:
+    environ = request()
+    del environ["HTTP_UPGRADE"]
+    response = syncws.respond(environ, print)
+    assert response.code == 501
+    assert b"Upgrade" in response.body
