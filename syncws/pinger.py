@@ -178,6 +178,7 @@ class Pinger:
 
     def _run(self) -> None:
         """The ping thread. It got the turn from the clock, and gives it back."""
+        standing_in = False
         try:
             while True:
                 self._wakeup.clear()
@@ -191,7 +192,13 @@ class Pinger:
                     if plan.due is not None:
                         CLOCK.schedule(self, plan.due)
                     return
-                self._wait(plan)
+                if plan.read and not standing_in:
+                    # What the handler has read, and not come to, makes no
+                    # socket readable. It may change the plan.
+                    self._reader.stand_in()
+                else:
+                    self._wait(plan)
+                standing_in = plan.read
             self._have_the_last_word()
         except Exception:
             logger.exception("looking after a session failed; it is terminated")
@@ -309,6 +316,12 @@ class Pinger:
                 standing_in = True
             elif since <= now:
                 standing_in = not self._reader.held_back
+                if standing_in:
+                    # To be told when the handler comes for a moment, and
+                    # leaves again with something read and not come to.
+                    self._reader.watched = False
+                    if self._reader.left_at != left_at:
+                        due = now  # it just did
             else:
                 due = since if due is None else min(due, since)
         elif self._reader.watched:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 from wsproto.events import CloseConnection, Ping
 
 import syncws
 from syncws import CloseReason, Session, pinger, reader
+from syncws.transport import Transport
 
 from .background import Background, closed
 from .conftest import MakeSession
-from .pairs import PATIENCE, Peer
+from .pairs import PATIENCE, Peer, frame
 
 Both = tuple[Session, Peer]
 
@@ -34,6 +36,42 @@ def test_ping_is_answered_while_the_handler_is_busy_between_messages(
     assert session.receive(PATIENCE) == "work"
     peer.ping(b"still there")
     assert peer.expect_pong(timeout=1.0) == b"still there"
+
+
+def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
+    session_and_peer: Both, quick_stand_in: None
+) -> None:
+    """The handler has read it, and not come to it: no socket is readable for it."""
+    session, peer = session_and_peer
+    ping = peer.protocol.send(Ping(b"behind"))
+    close = peer.protocol.send(CloseConnection(1000, "bye"))
+    peer.send_bytes(frame(1, b"work") + ping + frame(1, b"more") + close)
+    assert session.receive(PATIENCE) == "work"
+    assert peer.expect_pong() == b"behind"
+    assert peer.expect_close() == (1000, "bye")
+    assert session.receive() == "more"
+
+
+def test_what_came_along_while_another_stood_in_does_not_wait_either(
+    session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler is back for one message, which the ping thread does not wake up for."""
+    session, peer = session_and_peer
+    peer.ping(b"somebody stands in")
+    peer.expect_pong()
+    wait = Transport.wait
+
+    def overlook(transport: Transport, **arguments: Any) -> bool:
+        if arguments.get("wake") is not None:  # the ping thread's
+            arguments["read"] = False
+        return wait(transport, **arguments)
+
+    monkeypatch.setattr(Transport, "wait", overlook)
+    peer.ping(b"and waits like that from now on")
+    peer.expect_pong()
+    peer.send_bytes(frame(1, b"work") + peer.protocol.send(Ping(b"behind")))
+    assert session.receive(PATIENCE) == "work"
+    assert peer.expect_pong() == b"behind"
 
 
 def test_pings_are_sent_and_answered(make_session: MakeSession) -> None:
