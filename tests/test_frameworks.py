@@ -50,7 +50,7 @@ def test_a_session_with_the_frameworks_request(served: tuple[Server, str]) -> No
     peer.close_socket()
 
 
-def test_h2_a_view_refuses_before_the_upgrade(served: tuple[Server, str]) -> None:
+def test_a_view_refuses_before_the_upgrade(served: tuple[Server, str]) -> None:
     server, path = served
     head, sock, _ = exchange(server.port, handshake(path))
     sock.close()

@@ -21,7 +21,7 @@ from .pairs import PATIENCE, Peer, frame
 Both = tuple[Session, Peer]
 
 
-def test_ping_is_answered_while_the_handler_is_elsewhere(session_and_peer: Both) -> None:
+def test_c13_ping_is_answered_while_the_handler_is_elsewhere(session_and_peer: Both) -> None:
     """Within a second, although nobody ever calls receive()."""
     _, peer = session_and_peer
     peer.ping(b"anybody")
@@ -74,7 +74,7 @@ def test_what_came_along_while_another_stood_in_does_not_wait_either(
     assert peer.expect_pong() == b"behind"
 
 
-def test_pings_are_sent_and_answered(make_session: MakeSession) -> None:
+def test_c12_pings_are_sent_and_answered(make_session: MakeSession) -> None:
     session, peer = make_session(ping_interval=0.02, timeout=5)
     received = Background(session.receive)
     payloads = set()
@@ -89,7 +89,7 @@ def test_pings_are_sent_and_answered(make_session: MakeSession) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_peer_that_stops_answering_pings_is_dropped(make_session: MakeSession, busy: bool) -> None:
+def test_c3_peer_that_stops_answering_pings_is_dropped(make_session: MakeSession, busy: bool) -> None:
     session, peer = make_session(ping_interval=0.05, timeout=0.2)
     received = None if busy else Background(session.receive)
     peer.expect_ping()
@@ -127,7 +127,7 @@ def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand
         assert session.receive(PATIENCE) == ""
 
 
-def test_without_pings_nobody_is_dropped(make_session: MakeSession) -> None:
+def test_c2_without_pings_nobody_is_dropped(make_session: MakeSession) -> None:
     session, peer = make_session(ping_interval=None, timeout=0.05)
     received = Background(session.receive)
     with pytest.raises(TimeoutError):
@@ -137,7 +137,7 @@ def test_without_pings_nobody_is_dropped(make_session: MakeSession) -> None:
 
 
 @pytest.mark.parametrize("standing_in", [False, True])
-def test_ping_interval_can_be_changed_at_any_time(
+def test_c2_ping_interval_can_be_changed_at_any_time(
     make_session: MakeSession, standing_in: bool, quick_stand_in: None
 ) -> None:
     session, peer = make_session(ping_interval=None)
@@ -156,7 +156,7 @@ def test_ping_interval_can_be_changed_at_any_time(
         session.ping_interval = 0
 
 
-def test_timeout_can_be_changed_at_any_time(make_session: MakeSession) -> None:
+def test_c3_timeout_can_be_changed_at_any_time(make_session: MakeSession) -> None:
     session, peer = make_session(ping_interval=0.01, timeout=PATIENCE)
     peer.expect_ping()
     session.timeout = 0.05

@@ -55,7 +55,7 @@ SAID: list[Event] = [
 ]
 
 
-def test_stream_whole() -> None:
+def test_c14_fragmented_messages_are_put_together() -> None:
     assert events(protocol(), STREAM) == SAID
 
 
@@ -143,7 +143,7 @@ def test_text_is_measured_in_bytes() -> None:
     assert isinstance(fault, Fault)
 
 
-def test_frame_size_limit() -> None:
+def test_c7_frame_size_limit() -> None:
     receiver = protocol(max_frame_size=10)
     cut = frame(BINARY, b"x" * 10, fin=False) + frame(CONTINUATION, b"y" * 10)
     assert events(receiver, cut + frame(BINARY, b"z" * 10)) == [

@@ -97,7 +97,7 @@ def test_stats_are_of_this_process() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--no-reload"], ["--reload"]])
-def test_c4_ctrl_c_ends_the_development_server_cleanly(arguments: list[str]) -> None:
+def test_ctrl_c_ends_the_development_server_cleanly(arguments: list[str]) -> None:
     import os
     import signal
 

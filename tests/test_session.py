@@ -20,7 +20,7 @@ Both = tuple[Session, Peer]
 
 
 @pytest.mark.parametrize("message", ["", "héllo", b"", b"\x00\xff", "x" * 70_000, b"y" * 300_000])
-def test_messages_both_ways(session_and_peer: Both, message: str | bytes) -> None:
+def test_c4_messages_both_ways(session_and_peer: Both, message: str | bytes) -> None:
     session, peer = session_and_peer
     peer.send(message)
     assert session.receive(PATIENCE) == message
@@ -245,7 +245,7 @@ def test_close_code_is_found_when_only_writing_fails(make_session: MakeSession) 
 # The end, from this side
 
 
-def test_close(session_and_peer: Both) -> None:
+def test_c9_close(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     closing = Background(session.close, 4000, "done")
     assert peer.answer_close() == (4000, "done")
@@ -278,7 +278,7 @@ def test_messages_that_cross_the_close_are_kept(session_and_peer: Both) -> None:
         session.receive()
 
 
-def test_closes_that_cross(session_and_peer: Both) -> None:
+def test_c9_closes_that_cross(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     peer.send_close(1000)
     session.close(1000)
@@ -331,7 +331,7 @@ def test_close_refuses_what_can_not_be_sent(session_and_peer: Both, code: int, r
     assert peer.receive() == "still open"
 
 
-def test_terminate_wakes_everybody(session_and_peer: Both) -> None:
+def test_c11_terminate_wakes_everybody(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     faults.stall(peer.socket)
     received = Background(session.receive)
@@ -367,7 +367,7 @@ def test_wait_closed_in_vain(session_and_peer: Both) -> None:
     assert not session.close_reason.cancel(), "it is not the caller's to cancel"
 
 
-def test_close_reason_callback(session_and_peer: Both) -> None:
+def test_c1_close_reason_is_a_future(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     reasons: list[CloseReason] = []
     session.close_reason.add_done_callback(lambda future: reasons.append(future.result()))

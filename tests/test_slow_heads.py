@@ -30,7 +30,7 @@ def open_connection(stack: ExitStack, server: Server, data: bytes = b"") -> sock
     return sock
 
 
-def test_f1_half_heads_and_silence_hold_up_nobody(stack: ExitStack) -> None:
+def test_half_heads_and_silence_hold_up_nobody(stack: ExitStack) -> None:
     """Eight of each, on two threads."""
     with gunicorn() as server:
         slow = [open_connection(stack, server, data) for data in (REQUEST[:10], b"") * 8]
@@ -55,7 +55,7 @@ def test_f1_half_heads_and_silence_hold_up_nobody(stack: ExitStack) -> None:
         status_when(server, lambda status: status["connections"] == 1)
 
 
-def test_f1_a_stalled_tls_handshake_holds_up_nobody(
+def test_a_stalled_tls_handshake_holds_up_nobody(
     stack: ExitStack, certificate: tuple[Path, Path]
 ) -> None:
     key, file = certificate

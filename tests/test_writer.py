@@ -68,7 +68,7 @@ def test_two_peers_with_full_buffers_do_not_wait_for_each_other(
     assert [session.receive(PATIENCE) for _ in messages] == messages
 
 
-def test_peer_that_stops_reading_is_dropped(make_session: MakeSession) -> None:
+def test_c3_peer_that_stops_reading_is_dropped(make_session: MakeSession) -> None:
     session, peer = make_session(timeout=0.1)
     faults.stall(peer.socket)
     received = Background(session.receive)
