@@ -21,6 +21,18 @@ from syncws.transport import make_transport
 from .certificates import make_certificate
 from .pairs import Peer, tcp_pair
 
+# A shell without job control has what it starts in the background ignore SIGINT,
+# and so would the servers that tests start, and stop with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("SYNCWS_TEST_EVERYTHING"):
+        reason = "takes long: set SYNCWS_TEST_EVERYTHING=1, as .ci/run does"
+        for item in items:
+            if "load" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
 
 def _sockets() -> set[str]:
     """The sockets and pipes that this process holds, by inode."""

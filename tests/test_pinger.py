@@ -89,7 +89,9 @@ def test_c12_pings_are_sent_and_answered(make_session: MakeSession) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_c3_peer_that_stops_answering_pings_is_dropped(make_session: MakeSession, busy: bool) -> None:
+def test_c3_peer_that_stops_answering_pings_is_dropped(
+    make_session: MakeSession, busy: bool
+) -> None:
     session, peer = make_session(ping_interval=0.05, timeout=0.2)
     received = None if busy else Background(session.receive)
     peer.expect_ping()
