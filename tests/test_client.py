@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -21,6 +22,8 @@ import syncws
 from syncws import ClientSession, CloseReason, HandshakeError, connect
 from syncws.client_handshake import ClientHandshake, Opened
 from syncws.clock import CLOCK
+from syncws.protocol import State
+from syncws.writer import Writer
 
 from . import faults
 from .background import BIG, Background, closed
@@ -106,6 +109,11 @@ def drop(session: ClientSession) -> None:
     assert nothing_is_left_of(session)
 
 
+def is_silent(peer: Peer) -> bool:
+    """Whether nothing has come that was not read: no end of the stream either."""
+    return not select.select([peer.socket], [], [], 0)[0]
+
+
 # The session
 
 
@@ -178,15 +186,29 @@ def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
 # The end
 
 
-def test_a_client_waits_for_the_server_to_end_the_connection(listener: Listener) -> None:
+@pytest.fixture
+def both_closed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a session has dealt with the second of the two Close frames."""
+    closed = threading.Event()
+    settle = Writer.settle
+
+    def note(self: Writer) -> None:
+        settle(self)
+        if self._protocol.state is State.CLOSED:
+            closed.set()
+
+    monkeypatch.setattr(Writer, "settle", note)
+    return closed
+
+
+def test_a_client_waits_for_the_server_to_end_the_connection(
+    listener: Listener, both_closed: threading.Event
+) -> None:
     session, peer = listener.connect()
     closing = Background(session.close, 1000, "done")
     assert peer.answer_close() == (1000, "done")
-    # Only the server's end of the stream ends it; until then nothing is closed.
-    peer.socket.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        peer.socket.recv(1)
-    assert session._socket.fileno() != -1
+    assert both_closed.wait(PATIENCE)
+    assert is_silent(peer)
     assert not session.close_reason.done()
     faults.end_of_file(peer.socket)
     closing.result()
@@ -194,12 +216,16 @@ def test_a_client_waits_for_the_server_to_end_the_connection(listener: Listener)
     assert nothing_is_left_of(session)
 
 
-def test_a_client_waits_also_when_the_server_closed(listener: Listener) -> None:
+def test_a_client_waits_also_when_the_server_closed(
+    listener: Listener, both_closed: threading.Event
+) -> None:
     session, peer = listener.connect()
     peer.send_close(1001, "going")
     with pytest.raises(syncws.ConnectionClosedOK):
         session.receive(PATIENCE)
     assert peer.expect_close() == (1001, "going")
+    assert both_closed.wait(PATIENCE)
+    assert is_silent(peer)
     assert not session.close_reason.done()
     faults.end_of_file(peer.socket)
     assert session.wait_closed(PATIENCE) == CloseReason(1001, "going", "peer")
@@ -546,6 +572,26 @@ def test_the_next_address_of_a_host_is_tried(
     )
     opening = Background(listener.open)
     session = connect("ws://several.example/")
+    assert session.remote_address == good
+    opening.result()
+    drop(session)
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = listener.socket.getsockname()
+    tcp = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than wait to be accepted: the system drops others
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        addresses = [(*tcp, full.getsockname()), (*tcp, good)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        opening = Background(listener.open)
+        session = connect("ws://several.example/", open_timeout=1)
     assert session.remote_address == good
     opening.result()
     drop(session)
