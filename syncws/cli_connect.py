@@ -50,24 +50,23 @@ def _run(arguments: argparse.Namespace) -> None:
     except (HandshakeError, OSError, ValueError) as exc:
         raise SystemExit(f"can not connect: {exc}") from exc
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    with session:
-        print("Connected; Ctrl-D ends it.", flush=True)
-        over, ended = os.pipe()
-        receiver = threading.Thread(
-            target=_receive, args=(session, ended, interactive), name="syncws connect"
-        )
-        receiver.start()
-        try:
-            for line in _lines(over, "> " if interactive else ""):
-                session.send(line)
-        except ConnectionClosed:
-            pass  # the reason is shown
-        except KeyboardInterrupt:
-            print()
-        finally:
-            session.close()
-            receiver.join()
-            os.close(over)
+    print("Connected; Ctrl-D ends it.", flush=True)
+    over, ended = os.pipe()
+    receiver = threading.Thread(
+        target=_receive, args=(session, ended, interactive), name="syncws connect"
+    )
+    receiver.start()
+    try:
+        for line in _lines(over, "> " if interactive else ""):
+            session.send(line)
+    except ConnectionClosed:
+        pass  # the reason is shown
+    except KeyboardInterrupt:
+        print()
+    finally:
+        session.close()
+        receiver.join()
+        os.close(over)
     if interactive:
         print("\r\x1b[K", end="")  # the prompt
     print(f"Connection closed: {_printable(str(session.wait_closed(0)))}.")

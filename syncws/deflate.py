@@ -25,7 +25,8 @@ _MIN_STEP = 128
 
 @dataclass(frozen=True)
 class Deflate:
-    """How messages are compressed, for the option ``compression``.
+    """How messages are compressed, for the option ``compression``; described as
+    a server sees it. For ``connect()`` the two sides change places.
 
     A session with compression keeps two contexts of zlib's: one to deflate, of
     ``2**(server_max_window_bits + 2) + 2**(memory_level + 9)`` bytes, and one

@@ -21,7 +21,8 @@ Subprotocols = Sequence[str] | Callable[[Sequence[str]], str | None]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a WebSocket route; one object serves all of its sessions."""
+    """The options of a WebSocket route; one object serves all of its sessions.
+    Those of a session itself are ``connect()``'s as well."""
 
     #: The subprotocols that the server speaks, the one it likes best first; or
     #: a function that is given those the peer offers and returns one or None.

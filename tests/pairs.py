@@ -51,28 +51,33 @@ def tls_pair(
         return accepted.result(PATIENCE), theirs
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0) -> bytes:
-    """A masked frame, as bytes; it need not be a valid one."""
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True
+) -> bytes:
+    """A frame, as bytes; it need not be a valid one."""
     size = len(payload)
+    bit = 0x80 if masked else 0
     head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
     if size < 126:
-        head += bytes([0x80 | size])
+        head += bytes([bit | size])
     elif size < 65536:
-        head += bytes([0x80 | 126]) + struct.pack("!H", size)
+        head += bytes([bit | 126]) + struct.pack("!H", size)
     else:
-        head += bytes([0x80 | 127]) + struct.pack("!Q", size)
+        head += bytes([bit | 127]) + struct.pack("!Q", size)
+    if not masked:
+        return head + payload
     key = b"\x11\x22\x33\x44"
     repeated = key * (size // 4 + 1)
-    masked = bytes(a ^ b for a, b in zip(payload, repeated, strict=False))
-    return head + key + masked
+    return head + key + bytes(a ^ b for a, b in zip(payload, repeated, strict=False))
 
 
 class Peer:
-    """The other end of a session: it answers nothing by itself."""
+    """The other end of a session, a client unless told otherwise: it answers
+    nothing by itself."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, kind: ConnectionType = ConnectionType.CLIENT) -> None:
         self.socket = sock
-        self.protocol = Connection(ConnectionType.CLIENT)
+        self.protocol = Connection(kind)
         self._events: list[Event] = []
 
     def send_bytes(self, data: bytes) -> None:

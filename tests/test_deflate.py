@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncws import Deflate, Options
-from syncws.deflate import DeflateExtension, negotiate_deflate
+from syncws.deflate import DeflateExtension, accepted_deflate, negotiate_deflate, offer_deflate
 from syncws.handshake import Accept, negotiate
+from syncws.prepared import PreparedMessage
 from syncws.protocol import Fault, Protocol
 
 from .pairs import frame
@@ -203,6 +204,101 @@ def test_a_bomb_ends_in_1009_with_memory_flat(fragments: int) -> None:
     assert isinstance(event, Fault)
     assert (event.code, event.cause) == (1009, "too_big")
     assert peak < 8 * LIMIT
+
+
+@pytest.mark.parametrize(
+    ("options", "offer"),
+    [
+        ({}, "server_max_window_bits=12; client_max_window_bits=12"),
+        (
+            {"server_max_window_bits": 15, "client_max_window_bits": 9},
+            "server_max_window_bits=15; client_max_window_bits=9",
+        ),
+        (
+            {"server_no_context_takeover": True, "client_no_context_takeover": True},
+            "server_max_window_bits=12; client_max_window_bits=12"
+            "; server_no_context_takeover; client_no_context_takeover",
+        ),
+    ],
+)
+def test_a_client_offers_what_its_options_say(options: dict[str, Any], offer: str) -> None:
+    assert offer_deflate(Deflate(**options)) == f"permessage-deflate; {offer}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "windows", "takeover"),
+    [
+        ("server_max_window_bits=12", (12, 12), (True, True)),
+        ("server_max_window_bits=9; client_max_window_bits=10", (9, 10), (True, True)),
+        # The server would take more than we are going to use.
+        ("server_max_window_bits=12; client_max_window_bits=15", (12, 12), (True, True)),
+        ("server_no_context_takeover; server_max_window_bits=12", (12, 12), (False, True)),
+        ('client_no_context_takeover; server_max_window_bits="10"', (10, 12), (True, False)),
+    ],
+)
+def test_answers_that_a_client_takes(
+    answer: str, windows: tuple[int, int], takeover: tuple[bool, bool]
+) -> None:
+    agreed = accepted_deflate(f"permessage-deflate; {answer}", Deflate(), LIMIT)
+    assert (agreed.server_max_window_bits, agreed.client_max_window_bits) == windows
+    assert (
+        not agreed.server_no_context_takeover,
+        not agreed.client_no_context_takeover,
+    ) == takeover
+
+
+@pytest.mark.parametrize(
+    ("answer", "options"),
+    [
+        ("x-webkit-deflate-frame", {}),
+        ("permessage-deflate", {}),  # which leaves the server's window open
+        ("permessage-deflate; server_max_window_bits=13", {}),
+        ("permessage-deflate; server_max_window_bits=8", {}),
+        ("permessage-deflate; server_max_window_bits", {}),
+        ("permessage-deflate; server_max_window_bits=12; client_max_window_bits", {}),
+        ("permessage-deflate; server_max_window_bits=12; client_max_window_bits=16", {}),
+        ("permessage-deflate; server_max_window_bits=12; unknown", {}),
+        ("permessage-deflate; server_max_window_bits=12, permessage-deflate", {}),
+        ("permessage-deflate; server_max_window_bits=12", {"server_no_context_takeover": True}),
+    ],
+)
+def test_answers_that_a_client_does_not_take(answer: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"permessage-deflate|was not offered"):
+        accepted_deflate(answer, Deflate(**options), LIMIT)
+
+
+@pytest.mark.parametrize("server_bits", [9, 15])
+@pytest.mark.parametrize("client_bits", [9, 15])
+@pytest.mark.parametrize("takeover", [True, False])
+def test_client_and_server_understand_each_other(
+    server_bits: int, client_bits: int, takeover: bool
+) -> None:
+    ours = Deflate(
+        server_max_window_bits=server_bits,
+        client_max_window_bits=client_bits,
+        server_no_context_takeover=not takeover,
+    )
+    theirs = Deflate(
+        server_max_window_bits=15,
+        client_max_window_bits=15,
+        client_no_context_takeover=not takeover,
+        min_size=0,
+    )
+    agreed = negotiate_deflate([offer_deflate(ours)], theirs, LIMIT)
+    assert agreed is not None
+    server = Protocol(max_message_size=LIMIT, deflate=agreed[0])
+    extension = accepted_deflate(agreed[1], ours, LIMIT)
+    client = Protocol(client=True, max_message_size=LIMIT, deflate=extension)
+    source = random.Random(7692)
+    for _ in range(20):
+        message = bytes(source.choices(range(8), k=source.randrange(50_000)))
+        for sender, receiver in ((client, server), (server, client)):
+            whole = b"".join(sender.message(message))
+            assert bool(whole[1] & 0x80) is (sender is client)
+            assert received(receiver, whole) == message
+            prepared = b"".join(sender.prepared(PreparedMessage(message)))
+            assert received(receiver, prepared) == message
+    assert (extension._deflater is None) is not takeover
 
 
 def test_random_messages_survive() -> None:

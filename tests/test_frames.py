@@ -23,23 +23,35 @@ payloads = st.one_of(
     st.integers(0, 70_000).map(lambda size: b"\xc3\xa9" * (size // 2)),
     st.just(b"\x03\xe8bye"),
 )
-frames = st.builds(
-    frame,
-    opcodes,
-    payloads,
-    fin=st.booleans() | st.just(True),
-    rsv=st.sampled_from([0, 0, 0, 0, 4, 1]),
+
+
+def frames(masked: bool) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        frame,
+        opcodes,
+        payloads,
+        fin=st.booleans() | st.just(True),
+        rsv=st.sampled_from([0, 0, 0, 0, 4, 1]),
+        masked=st.sampled_from([masked] * 9 + [not masked]),
+    )
+
+
+def streams(masked: bool) -> st.SearchStrategy[bytes]:
+    """Valid frames above all; frames with anything wrong; garbage. Or only plain ones."""
+    plain = st.builds(frame, st.sampled_from([1, 2]), payloads, masked=st.just(masked))
+    anything = st.lists(frames(masked) | st.binary(max_size=10), max_size=8)
+    return (anything | st.lists(plain, min_size=1, max_size=8)).map(b"".join)
+
+
+#: Whether it is a client that receives, and what it receives.
+received = st.booleans().flatmap(
+    lambda client: st.tuples(st.just(client), streams(masked=not client))
 )
-#: Valid frames above all; frames with anything wrong; garbage.
-streams = st.lists(frames | st.binary(max_size=10), max_size=8).map(b"".join)
-plain_streams = st.lists(
-    st.builds(frame, st.sampled_from([1, 2]), payloads), min_size=1, max_size=8
-).map(b"".join)
 
 
-def said(parts: list[bytes], *, fast: bool) -> list[Event | tuple[int, str]]:
+def said(parts: list[bytes], *, client: bool, fast: bool) -> list[Event | tuple[int, str]]:
     """All events; of a fault what the peer gets to see, not our words for it."""
-    protocol = Protocol(max_message_size=LIMIT, fast=fast)
+    protocol = Protocol(client=client, max_message_size=LIMIT, fast=fast)
     events: list[Event | tuple[int, str]] = []
     for part in parts:
         protocol.receive_data(part)
@@ -49,15 +61,16 @@ def said(parts: list[bytes], *, fast: bool) -> list[Event | tuple[int, str]]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(streams | plain_streams, st.lists(st.integers(0, 1_000_000), max_size=6))
-def test_same_events_in_the_same_order(stream: bytes, cuts: list[int]) -> None:
+@given(received, st.lists(st.integers(0, 1_000_000), max_size=6))
+def test_same_events_in_the_same_order(received: tuple[bool, bytes], cuts: list[int]) -> None:
+    client, stream = received
     parts = list(splits(stream, *cuts))
-    assert said(parts, fast=True) == said(parts, fast=False)
+    assert said(parts, client=client, fast=True) == said(parts, client=client, fast=False)
 
 
-def said_in_parts(parts: list[bytes], after: int) -> list[Event | tuple[int, str]]:
+def said_in_parts(parts: list[bytes], after: int, *, client: bool) -> list[Event | tuple[int, str]]:
     """As ``said()``, with every message in parts from the ``after``-th piece of input on."""
-    protocol = Protocol(max_message_size=LIMIT)
+    protocol = Protocol(client=client, max_message_size=LIMIT)
     events: list[Event | tuple[int, str]] = []
     message: list[str] | list[bytes] = []
     for number, received in enumerate(parts):
@@ -79,23 +92,21 @@ def said_in_parts(parts: list[bytes], after: int) -> list[Event | tuple[int, str
 
 
 @settings(max_examples=400, deadline=None)
-@given(
-    streams | plain_streams,
-    st.lists(st.integers(0, 1_000_000), max_size=6),
-    st.integers(0, 4),
-)
-def test_same_messages_in_parts(stream: bytes, cuts: list[int], after: int) -> None:
+@given(received, st.lists(st.integers(0, 1_000_000), max_size=6), st.integers(0, 4))
+def test_same_messages_in_parts(received: tuple[bool, bytes], cuts: list[int], after: int) -> None:
+    client, stream = received
     parts = list(splits(stream, *cuts))
-    assert said_in_parts(parts, after) == said(parts, fast=True)
+    assert said_in_parts(parts, after, client=client) == said(parts, client=client, fast=True)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(frames, max_size=4).map(lambda parts: b"".join(parts)[:500]))
-def test_same_events_byte_by_byte(stream: bytes) -> None:
+@given(received)
+def test_same_events_byte_by_byte(received: tuple[bool, bytes]) -> None:
     """Each event with the same byte: neither is later than the other."""
-    fast = Protocol(max_message_size=LIMIT)
-    slow = Protocol(max_message_size=LIMIT, fast=False)
-    for value in stream:
+    client, stream = received
+    fast = Protocol(client=client, max_message_size=LIMIT)
+    slow = Protocol(client=client, max_message_size=LIMIT, fast=False)
+    for value in stream[:500]:
         events = []
         for protocol in (fast, slow):
             protocol.receive_data(bytes([value]))
@@ -104,13 +115,13 @@ def test_same_events_byte_by_byte(stream: bytes) -> None:
         assert events[0] == events[1]
 
 
-@given(st.integers(0, 1 << 62), st.booleans())
-def test_header_is_read_as_it_is_written(size: int, text: bool) -> None:
-    header = data_header(size, text=text)
-    masked = bytes([header[0], header[1] | 0x80]) + header[2:] + b"key!"
-    assert plain_frame_at(b"skip" + masked, 4) == (4 + len(masked), size)
-    for end in range(1, len(masked)):
-        found = plain_frame_at(masked[:end], 0)
+@given(st.integers(0, 1 << 62), st.booleans(), st.booleans())
+def test_header_is_read_as_it_is_written(size: int, text: bool, masked: bool) -> None:
+    header = data_header(size, text=text, key=b"key!" if masked else b"")
+    assert plain_frame_at(b"skip" + header, 4, masked=masked) == (4 + len(header), size)
+    assert plain_frame_at(header, 0, masked=not masked) is None
+    for end in range(1, len(header)):
+        found = plain_frame_at(header[:end], 0, masked=masked)
         assert found is not None
         assert found[0] > end, "more has to come"
 

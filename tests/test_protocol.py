@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncws.protocol import Event, Fault, PeerClose, Ping, Pong, Protocol, State
+from syncws.prepared import PreparedMessage
+from syncws.protocol import Data, Event, Fault, PeerClose, Ping, Pong, Protocol, State
 
 from .faults import splits
 from .pairs import frame
@@ -215,6 +217,76 @@ def test_close_without_a_code() -> None:
 def test_message_is_one_unmasked_frame(data: Any, head: bytes) -> None:
     payload = data.encode() if isinstance(data, str) else bytes(data)
     assert b"".join(protocol().message(data)) == head + payload
+
+
+MESSAGES: list[Data] = [
+    "",
+    "héllo",
+    b"abc",
+    bytearray(b"abc"),
+    memoryview(b"abcdef")[::2],
+    memoryview(array("H", range(200))),
+    b"x" * 126,
+    b"x" * 70_000,
+    "é" * 40_000,
+]
+
+
+@pytest.mark.parametrize("data", MESSAGES)
+def test_c8_a_client_masks_and_a_server_does_not(data: Data) -> None:
+    client = protocol(client=True, max_message_size=200_000)
+    server = protocol(max_message_size=200_000)
+    expected = data if isinstance(data, str) else bytes(data)
+    for sender, receiver in ((client, server), (server, client)):
+        written = b"".join(sender.message(data))
+        assert bool(written[1] & 0x80) is (sender is client)
+        assert events(receiver, written) == [expected]
+        assert events(receiver, b"".join(sender.prepared(PreparedMessage(data)))) == [expected]
+        parts = sender.fragment(data, finished=False) + sender.fragment(data, finished=True)
+        assert events(receiver, parts) == [expected + expected]  # type: ignore[operator]  # of one kind
+        control = sender.ping(b"p") + sender.pong(b"q") + sender.close(1000, "")
+        assert events(receiver, control) == [Ping(b"p"), Pong(b"q"), PeerClose(1000, "")]
+
+
+def test_c8_each_frame_has_a_key_of_its_own() -> None:
+    client = protocol(client=True)
+    payload = b"the same eight"
+    written = [b"".join(client.message(payload)) for _ in range(8)]
+    written += [client.ping(payload) for _ in range(8)]
+    written += [b"".join(client.prepared(PreparedMessage(payload))) for _ in range(8)]
+    assert len({frame[2:6] for frame in written}) == len(written)
+    assert len({frame[6:] for frame in written}) == len(written)
+
+
+@pytest.mark.parametrize("client", [False, True])
+@pytest.mark.parametrize("opcode", [TEXT, PING, CONTINUATION])
+def test_c8_what_a_peer_masks_against_the_rule_is_a_fault(client: bool, opcode: int) -> None:
+    receiver = protocol(client=client)
+    good = frame(TEXT, b"fragment", fin=False, masked=not client)
+    assert events(receiver, good if opcode == CONTINUATION else b"") == []
+    (fault,) = events(receiver, frame(opcode, b"x", masked=client))
+    assert isinstance(fault, Fault)
+    assert (fault.code, fault.cause) == (1002, "protocol_error")
+
+
+@pytest.mark.parametrize("client", [False, True])
+@pytest.mark.parametrize("masking", [None, False, True])
+def test_c8_masking_decides_about_what_is_sent_and_nothing_else(
+    client: bool, masking: bool | None
+) -> None:
+    ours = protocol(client=client, masking=masking)
+    expected = client if masking is None else masking
+    written = [
+        b"".join(ours.message("x")),
+        b"".join(ours.prepared(PreparedMessage("x"))),
+        ours.fragment("x", finished=True),
+        ours.ping(b"x"),
+        ours.pong(b"x"),
+        ours.close(1000, ""),
+    ]
+    assert [bool(frame[1] & 0x80) for frame in written] == [expected] * len(written)
+    assert events(ours, frame(TEXT, b"x", masked=not client)) == ["x"]
+    assert isinstance(events(ours, frame(TEXT, b"x", masked=client))[0], Fault)
 
 
 def test_control_frames() -> None:

@@ -1,0 +1,704 @@
+"""connect() against servers that do just what a test tells them, and against real ones."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h11
+import pytest
+from websockets.sync.server import ServerConnection, unix_serve
+from websockets.sync.server import serve as websockets_serve
+from wsproto.connection import ConnectionType
+from wsproto.utilities import generate_accept_token
+
+import syncws
+from syncws import ClientSession, CloseReason, HandshakeError, connect
+from syncws.client_handshake import ClientHandshake, Opened
+from syncws.clock import CLOCK
+from syncws.protocol import State
+from syncws.writer import Writer
+
+from . import faults
+from .background import BIG, Background, closed
+from .pairs import PATIENCE, Peer, frame
+from .servers import gunicorn
+
+
+class Listener:
+    """A server as a socket; what it answers is for the test to say."""
+
+    def __init__(self, sock: socket.socket | None = None) -> None:
+        self.socket = sock or socket.create_server(("127.0.0.1", 0))
+        self.socket.settimeout(PATIENCE)
+        self.peers: list[Peer] = []
+
+    @property
+    def url(self) -> str:
+        host, port = self.socket.getsockname()[:2]
+        return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
+
+    def accept(self) -> tuple[Peer, h11.Request]:
+        """A connection, and its request."""
+        sock, _ = self.socket.accept()
+        sock.settimeout(PATIENCE)
+        peer = Peer(sock, ConnectionType.SERVER)
+        self.peers.append(peer)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += sock.recv(65536)
+        connection = h11.Connection(h11.SERVER)
+        connection.receive_data(received)
+        request = connection.next_event()
+        assert isinstance(request, h11.Request)
+        return peer, request
+
+    def open(self, *extra: str, behind: bytes = b"") -> Peer:
+        """A connection, with a session accepted on it."""
+        peer, request = self.accept()
+        peer.send_bytes(accepting(request, *extra) + behind)
+        return peer
+
+    def connect(
+        self, *extra: str, behind: bytes = b"", **options: Any
+    ) -> tuple[ClientSession, Peer]:
+        """A session, and the server's end of it."""
+        opening = Background(self.open, *extra, behind=behind)
+        session = connect(self.url, **options)
+        return session, opening.result()
+
+    def close(self) -> None:
+        self.socket.close()
+        for peer in self.peers:
+            peer.close_socket()
+
+
+def accepting(request: h11.Request, *extra: str) -> bytes:
+    key = dict(request.headers)[b"sec-websocket-key"]
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {generate_accept_token(key).decode()}",
+        *extra,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    yield listening
+    listening.close()
+
+
+def nothing_is_left_of(session: ClientSession) -> bool:
+    return session._socket.fileno() == -1 and session._pinger._thread is None
+
+
+def drop(session: ClientSession) -> None:
+    """The end of a session that is not about how it ends."""
+    session.terminate()
+    session.close()
+    assert nothing_is_left_of(session)
+
+
+def is_silent(peer: Peer) -> bool:
+    """Whether nothing has come that was not read: no end of the stream either."""
+    return not select.select([peer.socket], [], [], 0)[0]
+
+
+# The session
+
+
+def test_messages_both_ways(listener: Listener) -> None:
+    session, peer = listener.connect()
+    session.send("héllo")
+    assert peer.receive() == "héllo"
+    peer.send(b"bytes")
+    assert session.receive(PATIENCE) == b"bytes"
+    session.send(iter(["in ", "fragments"]))
+    assert peer.receive() == "in fragments"
+    peer.send_close(1000, "bye")
+    assert peer.expect_close() == (1000, "bye")
+    peer.close_socket()
+    assert session.wait_closed(PATIENCE) == CloseReason(1000, "bye", "peer")
+    session.close()
+
+
+def test_c8_our_client_masks_by_default(listener: Listener) -> None:
+    session, peer = listener.connect()
+    session.send("x")
+    assert peer.socket.recv(100)[:2] == b"\x81\x81"
+    drop(session)
+
+
+def test_c8_masking_can_be_turned_off_to_test_a_server(listener: Listener) -> None:
+    session, peer = listener.connect(masking=False)
+    session.send("x")
+    assert peer.socket.recv(100) == b"\x81\x01x"
+    drop(session)
+
+
+def test_c8_a_masked_frame_from_a_server_fails_the_connection(listener: Listener) -> None:
+    session, peer = listener.connect()
+    peer.send_bytes(frame(1, b"fine", masked=False) + frame(1, b"masked", masked=True))
+    assert session.receive(PATIENCE) == "fine"
+    with pytest.raises(syncws.ConnectionClosedError):
+        session.receive(PATIENCE)
+    assert peer.expect_close()[0] == 1002
+    peer.close_socket()
+    assert session.wait_closed(PATIENCE).cause == "protocol_error"
+
+
+def test_bytes_right_behind_the_answer_are_the_first_message(listener: Listener) -> None:
+    behind = frame(1, b"first", masked=False) + frame(2, b"sec", masked=False)[:3]
+    session, peer = listener.connect(behind=behind)
+    peer.send_bytes(b"ec")
+    assert session.receive(PATIENCE) == "first"
+    assert session.receive(PATIENCE) == b"sec"
+    drop(session)
+
+
+def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
+    opening = Background(listener.open, "Sec-WebSocket-Protocol: b", "Set-Cookie: c=1")
+    session = connect(listener.url + "a%20b?c", subprotocols=["a", "b"])
+    opening.result()
+    port = listener.socket.getsockname()[1]
+    assert session.subprotocol == "b"
+    assert ("Set-Cookie", "c=1") in session.response_headers
+    assert session.remote_address == ("127.0.0.1", port)
+    assert session.environ == {
+        "PATH_INFO": "/a%20b",
+        "QUERY_STRING": "c",
+        "REMOTE_ADDR": "127.0.0.1",
+        "REMOTE_PORT": str(port),
+    }
+    drop(session)
+
+
+# The end
+
+
+@pytest.fixture
+def both_closed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a session has dealt with the second of the two Close frames."""
+    closed = threading.Event()
+    settle = Writer.settle
+
+    def note(self: Writer) -> None:
+        settle(self)
+        if self._protocol.state is State.CLOSED:
+            closed.set()
+
+    monkeypatch.setattr(Writer, "settle", note)
+    return closed
+
+
+def test_a_client_waits_for_the_server_to_end_the_connection(
+    listener: Listener, both_closed: threading.Event
+) -> None:
+    session, peer = listener.connect()
+    closing = Background(session.close, 1000, "done")
+    assert peer.answer_close() == (1000, "done")
+    assert both_closed.wait(PATIENCE)
+    assert is_silent(peer)
+    assert not session.close_reason.done()
+    faults.end_of_file(peer.socket)
+    closing.result()
+    assert session.wait_closed(0) == CloseReason(1000, "done", "local")
+    assert nothing_is_left_of(session)
+
+
+def test_a_client_waits_also_when_the_server_closed(
+    listener: Listener, both_closed: threading.Event
+) -> None:
+    session, peer = listener.connect()
+    peer.send_close(1001, "going")
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.receive(PATIENCE)
+    assert peer.expect_close() == (1001, "going")
+    assert both_closed.wait(PATIENCE)
+    assert is_silent(peer)
+    assert not session.close_reason.done()
+    faults.end_of_file(peer.socket)
+    assert session.wait_closed(PATIENCE) == CloseReason(1001, "going", "peer")
+    session.close()
+    assert nothing_is_left_of(session)
+
+
+def test_a_server_that_never_ends_the_connection_is_not_waited_for(listener: Listener) -> None:
+    session, peer = listener.connect(close_timeout=0.2)
+    closing = Background(session.close)
+    assert peer.answer_close() == (1000, "")
+    closing.result()
+    assert session.wait_closed(0) == CloseReason(1000, "", "local")
+    peer.expect_end()
+    assert nothing_is_left_of(session)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("in the block")])
+def test_the_end_of_a_block_closes(listener: Listener, error: Exception | None) -> None:
+    session, peer = listener.connect()
+
+    def block() -> None:
+        with session as same:
+            assert same is session
+            if error is not None:
+                raise error
+
+    call = Background(block)
+    assert peer.answer_close()[0] == (1000 if error is None else 1011)
+    peer.close_socket()
+    assert call.error() is error
+    assert nothing_is_left_of(session)
+
+
+def ended_by_peer(session: ClientSession, peer: Peer) -> None:
+    peer.send_close()
+    peer.expect_close()
+    peer.close_socket()
+
+
+def ended_by_reset(session: ClientSession, peer: Peer) -> None:
+    faults.reset(peer.socket)
+
+
+def terminated(session: ClientSession, peer: Peer) -> None:
+    session.terminate()
+
+
+def ended_by_garbage(session: ClientSession, peer: Peer) -> None:
+    peer.send_bytes(b"\xff\xff")
+    peer.expect_close()
+    peer.close_socket()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [ended_by_peer, ended_by_reset, terminated, ended_by_garbage],
+    ids=lambda end: end.__name__,
+)
+@pytest.mark.parametrize("receiving", [True, False])
+def test_a_session_that_nobody_closes_leaves_nothing_either(
+    listener: Listener,
+    end: Callable[[ClientSession, Peer], None],
+    receiving: bool,
+    quick_stand_in: None,
+) -> None:
+    members = CLOCK._members
+    session, peer = listener.connect()
+    call = Background(session.receive) if receiving else None
+    end(session, peer)
+    if call is not None:
+        closed(call)
+    # Callbacks run in the order in which they were added: the socket's is the first.
+    done = threading.Event()
+    session.close_reason.add_done_callback(lambda _: done.set())
+    assert done.wait(PATIENCE)
+    assert session._socket.fileno() == -1
+    assert CLOCK._members == members
+
+
+def test_threads_blocked_on_a_session_wake_before_its_socket_is_closed(
+    listener: Listener,
+) -> None:
+    session, _ = listener.connect(close_timeout=0.2)
+    receiving = Background(session.receive)
+    sending = Background(session.send, BIG)
+    session.close()
+    assert closed(receiving).cause == "local"
+    assert closed(sending).cause == "local"
+    assert nothing_is_left_of(session)
+
+
+def test_many_threads_may_close(listener: Listener) -> None:
+    session, peer = listener.connect()
+    calls = [Background(session.close) for _ in range(8)]
+    assert peer.answer_close() == (1000, "")
+    peer.close_socket()
+    for call in calls:
+        call.result()
+    assert session._socket.fileno() == -1
+
+
+def test_a_callback_may_close(listener: Listener) -> None:
+    session, peer = listener.connect()
+    pong = session.ping()
+    pong.add_done_callback(lambda _: session.close(timeout=0.1))
+    receiving = Background(session.receive)
+    event = peer.next_event()
+    peer.pong(bytes(event.payload))  # type: ignore[union-attr]  # a ping
+    closed(receiving)
+    assert session.wait_closed(PATIENCE).cause == "local"
+
+
+def test_run_closes_as_on_a_server(listener: Listener) -> None:
+    session, peer = listener.connect()
+    running = Background(session.run, lambda session: session.send("from a handler"))
+    assert peer.receive() == "from a handler"
+    assert peer.answer_close() == (1000, "")
+    peer.close_socket()
+    running.result()
+    assert nothing_is_left_of(session)
+
+
+def test_the_outgoing_channel_is_over_as_well(listener: Listener) -> None:
+    session, peer = listener.connect()
+    written = session.outgoing.send("through the channel")
+    assert peer.receive() == "through the channel"
+    written.result(PATIENCE)
+    closing = Background(session.close)
+    peer.answer_close()
+    peer.close_socket()
+    closing.result()
+    assert not any(thread.name.startswith("syncws outgoing") for thread in threading.enumerate())
+
+
+def test_a_silent_server_is_noticed(listener: Listener) -> None:
+    session, peer = listener.connect(ping_interval=0.05, timeout=0.1)
+    with pytest.raises(syncws.ConnectionClosedError):
+        session.receive(PATIENCE)
+    assert session.wait_closed(PATIENCE).cause == "ping_timeout"
+    assert peer.expect_ping()
+
+
+# The opening
+
+
+def test_all_of_a_request_is_sent(listener: Listener) -> None:
+    accepting_one = Background(listener.accept)
+    url = listener.url.replace("ws://", "ws://user:p%40ss@")
+    with_headers = Background(connect, url, headers={"Origin": "https://example.com"})
+    peer, request = accepting_one.result()
+    peer.send_bytes(accepting(request))
+    drop(with_headers.result())
+    headers = dict(request.headers)
+    assert headers[b"origin"] == b"https://example.com"
+    assert headers[b"authorization"] == b"Basic dXNlcjpwQHNz"
+
+
+REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Length: 6\r\n\r\n"
+
+
+def test_refusal(listener: Listener) -> None:
+    call = Background(connect, listener.url)
+    peer, _ = listener.accept()
+    faults.byte_by_byte(peer.socket, REFUSAL + b"go off")
+    error = call.error()
+    assert isinstance(error, HandshakeError)
+    assert (error.status, error.body) == (401, b"go off")
+    assert ("WWW-Authenticate", "Basic") in error.headers
+    assert "401" in str(error)
+    peer.expect_end()
+
+
+@pytest.mark.parametrize("fault", [None, faults.reset, faults.end_of_file])
+def test_refusal_whose_body_does_not_come(
+    listener: Listener,
+    fault: Callable[[socket.socket], None] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = threading.Event()
+    receive_data = ClientHandshake.receive_data
+
+    def note(self: ClientHandshake, data: bytes) -> Opened | None:
+        try:
+            return receive_data(self, data)
+        finally:
+            read.set()
+
+    monkeypatch.setattr(ClientHandshake, "receive_data", note)
+    call = Background(connect, listener.url, open_timeout=0.5)
+    peer, _ = listener.accept()
+    peer.send_bytes(REFUSAL + b"go")
+    # A reset takes back what nobody has read.
+    assert read.wait(PATIENCE)
+    if fault is not None:
+        fault(peer.socket)
+    error = call.error()
+    assert isinstance(error, HandshakeError)
+    assert (error.status, error.body) == (401, b"go")
+
+
+def test_wrong_answer_to_the_key(listener: Listener) -> None:
+    call = Background(connect, listener.url)
+    peer, request = listener.accept()
+    peer.send_bytes(
+        accepting(request).replace(b"Sec-WebSocket-Accept: ", b"Sec-WebSocket-Accept: x")
+    )
+    error = call.error()
+    assert isinstance(error, HandshakeError)
+    assert (error.status, error.body) == (101, b"")
+    peer.expect_end()
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"HTTP/1.1 101 \r\nX: " + b"x" * 200_000]
+)
+def test_garbage_and_endless_heads(listener: Listener, garbage: bytes) -> None:
+    call = Background(connect, listener.url)
+    peer, _ = listener.accept()
+    with contextlib.suppress(ConnectionError):  # the client has had enough
+        peer.send_bytes(garbage)
+    error = call.error()
+    assert isinstance(error, HandshakeError)
+    assert error.status is None
+
+
+def test_end_of_file_instead_of_an_answer(listener: Listener) -> None:
+    call = Background(connect, listener.url)
+    peer, _ = listener.accept()
+    faults.end_of_file(peer.socket)
+    error = call.error()
+    assert isinstance(error, HandshakeError)
+    assert error.status is None
+
+
+def test_reset_instead_of_an_answer(listener: Listener) -> None:
+    call = Background(connect, listener.url)
+    peer, _ = listener.accept()
+    faults.reset(peer.socket)
+    assert isinstance(call.error(), ConnectionResetError)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 101 Swit", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+def test_stalled_answer(listener: Listener, said: bytes) -> None:
+    call = Background(connect, listener.url, open_timeout=0.3)
+    peer, _ = listener.accept()
+    peer.send_bytes(said)
+    error = call.error()
+    assert type(error) is TimeoutError
+    assert "within 0.3 s" in str(error)
+    peer.expect_end()
+
+
+def test_an_answer_byte_by_byte_does_not_move_the_deadline(listener: Listener) -> None:
+    call = Background(connect, listener.url, open_timeout=0.3)
+    peer, _ = listener.accept()
+    over = threading.Event()
+
+    def trickle() -> None:
+        try:
+            peer.send_bytes(b"HTTP/1.1 101 Switching\r\nX: ")
+            while not over.wait(0.01):
+                peer.send_bytes(b"x")
+        except OSError:
+            pass
+
+    trickling = Background(trickle)
+    assert type(call.error()) is TimeoutError
+    over.set()
+    trickling.result()
+
+
+def test_stalled_tls_handshake() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"wss://127.0.0.1:{silent.getsockname()[1]}/"
+        with pytest.raises(TimeoutError, match=r"within 0\.3 s"):
+            connect(url, open_timeout=0.3)
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        connect(f"ws://127.0.0.1:{port}/")
+
+
+def test_no_such_host() -> None:
+    with pytest.raises(socket.gaierror):
+        connect("ws://no-such-host.invalid/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"origins": "*"}, TypeError, "no option 'origins'"),
+        ({"on_handshake_failure": 404}, TypeError, "it is for servers"),
+        ({"no_such_option": 1}, TypeError, "no_such_option"),
+        ({"subprotocols": "chat"}, TypeError, r"use \['chat'\]"),
+        ({"headers": {"Host": "x"}}, ValueError, "'Host'"),
+        ({"ssl_context": ssl.create_default_context()}, ValueError, "begins with ws://"),
+        ({"max_message_size": 0}, ValueError, "max_message_size"),
+    ],
+)
+def test_arguments_that_can_not_be(
+    listener: Listener, arguments: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        connect(listener.url, **arguments)
+
+
+def test_no_thread_for_the_session(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: ClientSession) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(ClientSession, "prepare", refuse)
+    opening = Background(listener.open)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        connect(listener.url)
+    opening.result().expect_end()
+
+
+# Where servers are
+
+
+def test_ipv6() -> None:
+    listening = Listener(socket.create_server(("::1", 0), family=socket.AF_INET6))
+    session, peer = listening.connect()
+    assert session.remote_address == listening.socket.getsockname()[:2]
+    session.send("x")
+    assert peer.receive() == "x"
+    drop(session)
+    listening.close()
+
+
+def test_the_next_address_of_a_host_is_tried(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        refusing = unused.getsockname()
+    good = listener.socket.getsockname()
+    tcp = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *_, **__: [(*tcp, refusing), (*tcp, refusing), (*tcp, good)]
+    )
+    opening = Background(listener.open)
+    session = connect("ws://several.example/")
+    assert session.remote_address == good
+    opening.result()
+    drop(session)
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = listener.socket.getsockname()
+    tcp = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # more than wait to be accepted: the system drops others
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        addresses = [(*tcp, full.getsockname()), (*tcp, good)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        opening = Background(listener.open)
+        session = connect("ws://several.example/", open_timeout=1)
+    assert session.remote_address == good
+    opening.result()
+    drop(session)
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    def echo(connection: ServerConnection) -> None:
+        for message in connection:
+            connection.send(message)
+
+    path = tmp_path / "socket"
+    with unix_serve(echo, str(path)) as server:
+        serving = Background(server.serve_forever)
+        with connect("ws://example.com/path", unix_path=path) as session:
+            session.send("hello")
+            assert session.receive(PATIENCE) == "hello"
+            assert session.remote_address == ("", 0)
+            assert "ping" not in repr(session)
+        server.shutdown()
+        serving.result()
+
+
+# Other people's servers, and ours
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_websockets_server(compression: Any) -> None:
+    def echo(connection: ServerConnection) -> None:
+        for message in connection:
+            connection.send(message)
+        assert connection.request is not None
+        seen.append(connection.request.headers["X-Test"])
+
+    seen: list[str] = []
+    with websockets_serve(echo, "127.0.0.1", 0, subprotocols=["b"]) as server:  # type: ignore[list-item]  # a NewType of str
+        serving = Background(server.serve_forever)
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+        with connect(
+            url, headers={"X-Test": "1"}, subprotocols=["a", "b"], compression=compression
+        ) as session:
+            assert session.subprotocol == "b"
+            extensions = dict(session.response_headers).get("Sec-WebSocket-Extensions")
+            assert (extensions is not None) is (compression is not None)
+            for message in ("héllo", b"", "x" * 200_000, bytes(range(256)) * 100):
+                session.send(message)
+                assert session.receive(PATIENCE) == message
+            assert session.ping().result(PATIENCE) > 0
+        assert session.wait_closed(0) == CloseReason(1000, "", "local")
+        server.shutdown()
+        serving.result()
+    assert seen == ["1"]
+
+
+def test_our_worker_over_tls(certificate: tuple[Path, Path]) -> None:
+    key, cert = certificate
+    context = ssl.create_default_context(cafile=str(cert))
+    with gunicorn("tests.app:app", f"--keyfile={key}", f"--certfile={cert}") as server:
+        url = f"wss://localhost:{server.port}"
+        with connect(f"{url}/echo", ssl_context=context) as session:
+            for message in ("héllo", b"x" * 300_000):
+                session.send(message)
+                assert session.receive(PATIENCE) == message
+            assert session.ping().result(PATIENCE) > 0
+        assert session.wait_closed(0) == CloseReason(1000, "", "local")
+        with pytest.raises(HandshakeError) as caught:
+            connect(f"{url}/echo?forbidden=1", ssl_context=context)
+        assert caught.value.status == 401
+        with pytest.raises(ssl.SSLCertVerificationError):
+            connect(f"{url}/echo")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            connect(f"wss://127.0.0.1:{server.port}/echo", ssl_context=context)
+        server.stop()
+        assert "Traceback" not in server.output
+
+
+def test_c8_our_server_refuses_what_is_not_masked() -> None:
+    def echo(session: syncws.Session) -> None:
+        for message in session:
+            session.send(message)
+
+    with (
+        syncws.serve(echo, "127.0.0.1") as server,
+        connect(f"ws://127.0.0.1:{server.port}/", masking=False) as session,
+    ):
+        session.send("not masked")
+        with pytest.raises(syncws.ConnectionClosedError):
+            session.receive(PATIENCE)
+        assert session.wait_closed(PATIENCE).code == 1002
+
+
+def test_many_threads_use_one_session() -> None:
+    def echo(session: syncws.Session) -> None:
+        for message in session:
+            session.send(message)
+
+    with (
+        syncws.serve(echo, "127.0.0.1") as server,
+        connect(f"ws://127.0.0.1:{server.port}/") as session,
+    ):
+        messages = {f"{sender}-{number}" for sender in range(4) for number in range(100)}
+
+        def send(sender: int) -> None:
+            for number in range(100):
+                session.send(f"{sender}-{number}")
+
+        senders = [Background(send, sender) for sender in range(4)]
+        received = {session.receive(PATIENCE) for _ in messages}
+        for sender in senders:
+            sender.result()
+        assert received == messages
