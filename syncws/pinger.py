@@ -179,6 +179,7 @@ class Pinger:
     def _run(self) -> None:
         """The ping thread. It got the turn from the clock, and gives it back."""
         standing_in = False
+        later = None
         try:
             while True:
                 self._wakeup.clear()
@@ -189,8 +190,7 @@ class Pinger:
                 plan = self._plan(due)
                 if not plan.read and not plan.write and not self._reader.watched:
                     # The handler is in receive() and stays there.
-                    if plan.due is not None:
-                        CLOCK.schedule(self, plan.due)
+                    later = plan.due
                     return
                 if plan.read and not standing_in:
                     # What the handler has read, and not come to, makes no
@@ -207,9 +207,11 @@ class Pinger:
             self._wakeup.close()
             self._thread = None
             self._turn.release()
+            # Not before: the clock does nothing for a session that has a thread.
             if not self._published and (self._wakeup.is_set or self._ending.finished):
-                # That was after the last look.
-                self._look_soon()
+                self._look_soon()  # that was after the last look
+            elif later is not None:
+                CLOCK.schedule(self, later)
 
     def _have_the_last_word(self) -> None:
         if not self._published:

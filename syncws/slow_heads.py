@@ -1,11 +1,12 @@
 """Request heads that take their time, under the gunicorn worker.
 
-gunicorn reads a request's head in a pool thread. A peer that sends a part of
-one and falls silent would keep that thread: as many such peers as there are
-threads would stop HTTP. So a head that is not there when a pool thread looks
-for it is read by a thread that has stepped out of the pool, within a deadline
-for all of it. So is every head that comes over TLS, which cannot be looked at
-without being read, and whose handshake may stall too.
+gunicorn reads a request's head in a pool thread. A peer that falls silent
+before the end of one would keep that thread: as many such peers as there are
+threads would stop HTTP. So the main thread waits for the first byte, in its
+poll(); and a head that has not come whole then is read by a thread that has
+stepped out of the pool, within a deadline for all of it. So is every head that
+comes over TLS, which cannot be looked at without being read, and whose
+handshake may stall too.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from enum import Enum
 from time import monotonic
 from typing import Any
 
 from .clock import CLOCK
 
-__all__ = ["SlowHeads", "head_has_come"]
+__all__ = ["HEAD_TIMEOUT", "Head", "SlowHeads", "look_at_head"]
 
-#: Seconds that a pool thread waits for the first byte of a head. Most requests
-#: come with their connections, and never need another thread.
-FIRST_BYTE = 0.05
+#: Seconds that a pool thread waits for the first byte of a head before it leaves
+#: that to the main thread. Most requests come right behind their connections.
+FIRST_BYTE = 0.005
 
 #: Seconds that a TLS handshake and a request's head may take. Precedent: 20 to
 #: 40 in Apache.
@@ -34,21 +36,33 @@ HEAD_TIMEOUT = 20.0
 _ENOUGH = 64 * 1024
 
 
-def head_has_come(conn: Any, *, tls: bool) -> bool:
-    """Whether gunicorn can parse a request of ``conn`` without waiting for its peer."""
+class Head(Enum):
+    """How much of a request's head is there."""
+
+    #: gunicorn can parse it without waiting for the peer.
+    WHOLE = "whole"
+    #: A part, or nobody can tell.
+    PART = "part"
+    NOTHING = "nothing"
+
+
+def look_at_head(conn: Any, *, tls: bool) -> Head:
+    """How much of a request's head has come on ``conn``."""
     if isinstance(conn.parser, _Read) or conn.is_http2:
-        return True
-    if tls:
-        return False
+        return Head.WHOLE
+    if tls and conn.initialized:
+        return Head.PART
     buffered: bytes = b"" if conn.parser is None else conn.parser.unreader.buf.getvalue()
     seen = _peek(conn.sock)
     if seen is None and not buffered and _wait(conn.sock):
         seen = _peek(conn.sock)
-    if seen is None:
-        return b"\r\n\r\n" in buffered
+    if seen is None and not buffered:
+        return Head.NOTHING
+    head = buffered + (seen or b"")
     # The end of the stream, too, is gunicorn's to deal with.
-    head = buffered + seen
-    return not seen or b"\r\n\r\n" in head or len(head) >= _ENOUGH
+    if seen == b"" or (not tls and (b"\r\n\r\n" in head or len(head) >= _ENOUGH)):
+        return Head.WHOLE
+    return Head.PART
 
 
 class SlowHeads:

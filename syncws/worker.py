@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import selectors
 import threading
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from . import slow_heads
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from .deferred import carry_out_upgrades
 from .handshake import Reject
 from .pool import Pool
 from .registry import REGISTRY, stats
-from .slow_heads import SlowHeads, head_has_come
+from .slow_heads import Head, SlowHeads, look_at_head
 from .statsd import Statsd
 from .upgrade import BUSY, refuse
 
@@ -46,6 +49,9 @@ _SESSION_OVER = object()
 
 #: RFC 8441 section 3: the answer to a protocol that CONNECT can not be had with.
 _OVER_HTTP2 = Reject(501, "WebSockets are opened over HTTP/1.1 here, not over HTTP/2 (RFC 8441).")
+
+#: What handle() gives for a connection that the main thread has to wait for.
+_SILENT = object()
 
 #: What handle() gives for a connection whose head has come, in a thread outside
 #: of the pool, and for one that there was no such thread for.
@@ -99,7 +105,10 @@ class WebSocketWorker(ThreadWorker):
 
     def handle(self, conn: Any) -> Any:
         """Handle a connection with something to read."""
-        if not head_has_come(conn, tls=self.cfg.is_ssl):
+        head = look_at_head(conn, tls=self.cfg.is_ssl)
+        if head is Head.NOTHING:
+            return _SILENT
+        if head is Head.PART:
             return self._wait_for_head(conn)
         self._local.connector = None
         try:
@@ -217,7 +226,12 @@ class WebSocketWorker(ThreadWorker):
         if result is _SLOW_HEAD_READ:
             self.enqueue_req(conn)
             return
-        if result in (_SESSION_OVER, _SLOW_HEAD_CLOSED):
+        if result is _SILENT:
+            if self.alive:
+                self._wait_for_first_byte(conn)
+                return
+            conn.close()
+        if result in (_SESSION_OVER, _SLOW_HEAD_CLOSED, _SILENT):
             self.nr_conns -= 1
             return
         connections = self.nr_conns
@@ -225,6 +239,14 @@ class WebSocketWorker(ThreadWorker):
         # gunicorn counts a connection twice when closing it fails, as it does
         # after a TLS client has gone; at zero it would not wait for sessions.
         self.nr_conns = max(self.nr_conns, connections - 1)
+
+    def _wait_for_first_byte(self, conn: Any) -> None:
+        """As gunicorn does it after a while, with a deadline of our own."""
+        conn.sock.setblocking(False)
+        conn.timeout = monotonic() + slow_heads.HEAD_TIMEOUT
+        self.pending_conns.append(conn)
+        readable = partial(self.on_pending_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, readable)
 
     def is_parent_alive(self) -> bool:
         if super().is_parent_alive():
@@ -240,6 +262,9 @@ class WebSocketWorker(ThreadWorker):
             self._draining = True
             REGISTRY.drain()
             self._slow_heads.hurry(0.0 if self._quitting else STOP_HEAD_TIMEOUT)
+            for conn in self.pending_conns:
+                conn.timeout = monotonic()
+            self.murder_pending()
             if self._quitting:
                 for conn in self.keepalived_conns:
                     conn.timeout = monotonic()
