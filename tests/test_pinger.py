@@ -57,16 +57,25 @@ def test_what_came_along_while_another_stood_in_does_not_wait_either(
 ) -> None:
     """The handler is back for one message, which the ping thread does not wake up for."""
     session, peer = session_and_peer
-    peer.ping(b"somebody stands in")
-    peer.expect_pong()
     wait = Transport.wait
+    waiting, overlooking = threading.Event(), threading.Event()
 
     def overlook(transport: Transport, **arguments: Any) -> bool:
-        if arguments.get("wake") is not None:  # the ping thread's
+        if arguments.get("wake") is None:  # not the ping thread's
+            return wait(transport, **arguments)
+        if overlooking.is_set():
             arguments["read"] = False
-        return wait(transport, **arguments)
+        waiting.set()
+        try:
+            return wait(transport, **arguments)
+        finally:
+            waiting.clear()
 
     monkeypatch.setattr(Transport, "wait", overlook)
+    peer.ping(b"somebody stands in")
+    peer.expect_pong()
+    assert waiting.wait(PATIENCE)
+    overlooking.set()
     peer.ping(b"and waits like that from now on")
     peer.expect_pong()
     peer.send_bytes(frame(1, b"work") + peer.protocol.send(Ping(b"behind")))
