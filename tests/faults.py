@@ -13,8 +13,13 @@ from collections.abc import Iterator
 
 def reset(sock: socket.socket) -> None:
     """End the connection with a reset (RST)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_when_closed(sock)
     sock.close()
+
+
+def reset_when_closed(sock: socket.socket) -> None:
+    """For a socket that something else closes."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def end_of_file(sock: socket.socket) -> None:
