@@ -522,6 +522,7 @@ def test_no_such_host() -> None:
     [
         ({"origins": "*"}, TypeError, "no option 'origins'"),
         ({"on_handshake_failure": 404}, TypeError, "it is for servers"),
+        ({"raw": True}, TypeError, "no option 'raw'"),
         ({"no_such_option": 1}, TypeError, "no_such_option"),
         ({"subprotocols": "chat"}, TypeError, r"use \['chat'\]"),
         ({"headers": {"Host": "x"}}, ValueError, "'Host'"),
