@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientSession", "connect"]
 
-#: What only makes sense for who answers requests.
-_FOR_SERVERS = frozenset({"on_handshake_failure", "on_non_websocket_request", "origins"})
+#: What only makes sense for who answers requests, or for their handlers.
+_FOR_SERVERS = frozenset(
+    {
+        "install_extensions",
+        "on_handshake_failure",
+        "on_non_websocket_request",
+        "origins",
+        "raw",
+    }
+)
 
 
 class ClientSession(Session):
@@ -121,8 +129,9 @@ def connect(
 
     ``open_timeout`` is the seconds that all of this may take, but for looking
     up the host's name, which has the limits of the system's resolver.
-    ``options`` are those of :class:`Options` but for ``origins``,
-    ``on_handshake_failure`` and ``on_non_websocket_request``.
+    ``options`` are those of :class:`Options` that are about the session itself:
+    ``ping_interval``, ``timeout``, ``close_timeout``, ``max_message_size``,
+    ``max_frame_size``, ``compression`` and ``masking``.
 
     Raises ``HandshakeError`` when the server does not accept, ``TimeoutError``
     after ``open_timeout``, and another ``OSError`` when there is no connection
