@@ -81,6 +81,10 @@ class Server:
         return requests.get(self.url(path, "http"), timeout=timeout)
 
     @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
