@@ -96,7 +96,7 @@ class RawSession(BaseSession):
         )
         # What came right behind the handshake.
         self._input.receive_data(received)
-        self._output = FrameOutput(deflate=bool(extensions))
+        self._output = FrameOutput(deflate=bool(extensions), masking=bool(options.masking))
         self._ending = Ending(self, transport, Wakeup())
         self._receiving = threading.Lock()
         self._writing = threading.Lock()
@@ -210,11 +210,11 @@ class RawSession(BaseSession):
 
     def _write(self, frame: Frame, timeout: float) -> None:
         assert self._writing.locked()
-        header = self._output.header(frame)
+        header, payload = self._output.encode(frame)
         if frame.opcode == Opcode.CLOSE:
             self._ending.begin(CloseReason(*read_close(frame.payload), "local"), math.inf)
         try:
-            self._transport.send(header, frame.payload, timeout)
+            self._transport.send(header, payload, timeout)
         except DeadlineError:
             # The stream is cut inside a frame: there is no way to go on.
             reason = _abnormal("a write timed out", "send_timeout")
@@ -249,7 +249,7 @@ class RawSession(BaseSession):
         assert self._writing.locked()
         if self._owed is not None and not self._output.close_sent:
             payload = self._owed.code.to_bytes(2, "big") + self._owed.reason.encode()
-            self._rest = self._output.header(Frame(Opcode.CLOSE, payload)) + payload
+            self._rest = b"".join(self._output.encode(Frame(Opcode.CLOSE, payload)))
         if self._rest:
             before = self._transport.sent
             try:
