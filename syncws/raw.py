@@ -96,14 +96,16 @@ class RawSession(BaseSession):
         )
         # What came right behind the handshake.
         self._input.receive_data(received)
-        self._output = FrameOutput(deflate=bool(extensions))
+        self._output = FrameOutput(deflate=bool(extensions), masking=bool(options.masking))
         self._ending = Ending(self, transport, Wakeup())
         self._receiving = threading.Lock()
         self._writing = threading.Lock()
         # Whether the handler can send no more: the session is ended for it.
         self._sending_over = False
-        # The Close that is sent for the handler, until it is. Taken out under _writing.
+        # The Close that is sent for the handler, until it is, and what the
+        # socket has not yet taken of it. Taken out under _writing.
         self._owed: CloseReason | None = None
+        self._rest = b""
         # Whether a Close has gone out whole. Written under _writing; the reader
         # looks at it after it has noted the peer's Close, the writer looks for
         # that after it has set this: one of them sees both.
@@ -203,16 +205,16 @@ class RawSession(BaseSession):
             self._write(frame, timeout)
         finally:
             self._writing.release()
-            self._send_owed()
+            self._send_owed(timeout)
             self._publish()
 
     def _write(self, frame: Frame, timeout: float) -> None:
         assert self._writing.locked()
-        header = self._output.header(frame)
+        header, payload = self._output.encode(frame)
         if frame.opcode == Opcode.CLOSE:
             self._ending.begin(CloseReason(*read_close(frame.payload), "local"), math.inf)
         try:
-            self._transport.send(header, frame.payload, timeout)
+            self._transport.send(header, payload, timeout)
         except DeadlineError:
             # The stream is cut inside a frame: there is no way to go on.
             reason = _abnormal("a write timed out", "send_timeout")
@@ -230,30 +232,38 @@ class RawSession(BaseSession):
             self._close_written = True
             self._settle()
 
-    def _send_owed(self) -> None:
-        """Send the Close that is sent for the handler, without waiting.
+    def _send_owed(self, timeout: float = 0.0) -> None:
+        """Send the Close that is sent for the handler, if there is room for it in time.
 
         If another thread is writing, it will do this when it is done.
         """
         while self._owed is not None and self._writing.acquire(blocking=False):
             try:
-                self._write_owed()
+                if not self._write_owed(timeout):
+                    return
             finally:
                 self._writing.release()
 
-    def _write_owed(self) -> None:
-        """A peer that does not read is not told: the deadline ends the connection."""
+    def _write_owed(self, timeout: float) -> bool:
+        """False when the peer does not read: the Close, or its rest, stays owed."""
         assert self._writing.locked()
-        reason, self._owed = self._owed, None
-        if reason is None or self._output.close_sent:
-            return
-        payload = reason.code.to_bytes(2, "big") + reason.reason.encode()
-        try:
-            self._transport.send(self._output.header(Frame(Opcode.CLOSE, payload)), payload, 0.0)
-        except (DeadlineError, BrokenError):
-            return
-        self._close_written = True
-        self._settle()
+        if self._owed is not None and not self._output.close_sent:
+            payload = self._owed.code.to_bytes(2, "big") + self._owed.reason.encode()
+            self._rest = b"".join(self._output.encode(Frame(Opcode.CLOSE, payload)))
+        if self._rest:
+            before = self._transport.sent
+            try:
+                self._transport.send(self._rest, b"", timeout)
+            except DeadlineError:
+                self._rest = self._rest[self._transport.sent - before :]
+                return False
+            except BrokenError:
+                pass  # there is nobody to tell
+            else:
+                self._close_written = True
+                self._settle()
+        self._rest, self._owed = b"", None
+        return True
 
     def _settle(self) -> None:
         """A Close has come, or gone: after both, the server ends TCP (RFC 6455 section 7.1.1)."""
@@ -274,6 +284,7 @@ class RawSession(BaseSession):
 
     def on_time(self, now: float) -> None:
         """By the clock: the end that has begun has to be over."""
+        self._send_owed()
         self._ending.finish(CloseReason())
 
     # For servers
@@ -317,7 +328,7 @@ class RawSession(BaseSession):
         self._sending_over = True
         if self._writing.acquire(timeout=_lock_timeout(deadline - monotonic())):
             try:
-                self._write_owed()
+                self._write_owed(deadline - monotonic())
                 self._transport.shutdown_write()
             finally:
                 self._writing.release()

@@ -12,6 +12,7 @@ the same time.
 from __future__ import annotations
 
 import codecs
+import os
 from dataclasses import dataclass
 
 from wsproto.extensions import Extension
@@ -19,6 +20,7 @@ from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode, ParseFai
 
 from .close import CloseCode, check_sendable
 from .frames import data_header
+from .masking import mask
 from .protocol import Fault
 
 __all__ = ["Frame", "FrameInput", "FrameOutput", "read_close"]
@@ -147,9 +149,13 @@ class FrameInput:
 
 
 class FrameOutput:
-    """Frames in, their headers out; what is forbidden is refused."""
+    """Frames in, bytes out; what is forbidden is refused.
 
-    def __init__(self, *, deflate: bool = False) -> None:
+    ``masking`` says whether they are masked, which a client's have to be.
+    """
+
+    def __init__(self, *, deflate: bool = False, masking: bool = False) -> None:
+        self._masking = masking
         self._deflate = deflate
         # Of the message that has begun and not ended.
         self._message_open = False
@@ -158,8 +164,8 @@ class FrameOutput:
         self.messages = 0
         self.close_sent = False
 
-    def header(self, frame: Frame) -> bytes:
-        """The header of the next frame, which is sent then.
+    def encode(self, frame: Frame) -> tuple[bytes, bytes]:
+        """Header and payload of the next frame, which is sent then.
 
         Raises ``ValueError`` when the protocol forbids it, unless it is ``unchecked``.
         """
@@ -173,7 +179,13 @@ class FrameOutput:
         if frame.opcode == Opcode.CLOSE:
             self.close_sent = True
         first = frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4 | frame.opcode
-        return bytes((first,)) + data_header(len(frame.payload), text=False)[1:]
+        payload, key = frame.payload, b""
+        if self._masking:
+            # Fresh for each frame, and not to be foreseen (RFC 6455 section 5.3).
+            key = os.urandom(4)
+            payload = mask(payload, key)
+        # What comes behind the first byte is the same for every frame.
+        return bytes((first,)) + data_header(len(payload), text=False, key=key)[1:], payload
 
     def _wrong_by_itself(self, frame: Frame) -> str | None:
         if frame.opcode not in _OPCODES:

@@ -13,6 +13,7 @@ from flask import Blueprint, Flask, abort, request, url_for
 
 import syncws
 from syncws.flask import WebSockets
+from syncws.masking import mask
 
 from .clients import connect, exchange, handshake
 from .pairs import PATIENCE
@@ -154,6 +155,25 @@ def test_e1_installed_once_with_options_for_all_routes() -> None:
             peer.send("x" * 101)
             assert peer.expect_close()[0] == 1009
             peer.close_socket()
+
+
+def test_e1_masking_for_all_routes_raw_ones_too() -> None:
+    app = Flask("tests")
+    websockets = WebSockets(app, masking=True)
+    websockets.route("/one")(lambda session: session.send("said"))
+
+    @websockets.route("/raw", raw=True)
+    def raw(session: syncws.RawSession) -> None:
+        session.send_frame(syncws.Frame(syncws.Opcode.TEXT, b"said"))
+
+    with syncws.serve(app, "127.0.0.1", 0) as running:
+        for path in ("/one", "/raw"):
+            _, sock, received = exchange(running.port, handshake(path))
+            with sock:
+                while len(received) < 10:
+                    received += sock.recv(10)
+                assert received[:2] == b"\x81\x84", "a size of 4, masked"
+                assert mask(received[6:10], received[2:6]) == b"said"
 
 
 def test_e2_a_routes_options_override_the_installed_ones_on_blueprints_too() -> None:

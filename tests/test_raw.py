@@ -61,6 +61,21 @@ def raw_and_peer(make_raw: MakeRaw) -> Both:
     return make_raw()
 
 
+def wait_until_writing(session: RawSession) -> None:
+    while not session._transport.sent:
+        pass
+
+
+class Full(Transport):
+    """The peer does not read, and there is room for one byte."""
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        return 0 if self.sent else super().send_now(data[:1])
+
+    def _wait_to_send(self, timeout: float) -> bool:
+        return False
+
+
 def silent(peer: Peer) -> bool:
     """Whether nothing was sent to the peer, as far as it has come."""
     peer.socket.setblocking(False)
@@ -416,6 +431,29 @@ def test_the_servers_close_waits_for_the_frame_being_written(make_raw: MakeRaw) 
     sender.result()
 
 
+@pytest.mark.parametrize("last_chance", ["a frame written", "the handler returns", "the deadline"])
+def test_the_servers_close_waits_for_room(make_raw: MakeRaw, last_chance: str) -> None:
+    session, peer = make_raw()
+    session._transport.__class__ = Full
+    session.start_closing(GOING_AWAY)
+    assert session._transport.sent == 1
+    session.start_closing(GOING_AWAY)
+    assert session._transport.sent == 1
+    session._transport.__class__ = Transport
+    ending = None
+    if last_chance == "a frame written":
+        with pytest.raises(syncws.ConnectionClosedOK):
+            session.send_frame(Frame(Opcode.PING))
+    elif last_chance == "the deadline":
+        session.on_time(0.0)
+    else:
+        ending = Background(session.end, CloseReason())
+    assert peer.expect_close() == (1001, "")
+    peer.close_socket()
+    if ending is not None:
+        ending.result()
+
+
 def test_no_thread_is_started(raw_and_peer: Both) -> None:
     session, peer = raw_and_peer
     assert not [t for t in threading.enumerate() if t.name.startswith("syncws ping")]
@@ -459,11 +497,6 @@ def test_over_tls_with_the_server_stopping(tmp_path: Path) -> None:
 
 
 # Threads
-
-
-def wait_until_writing(session: RawSession) -> None:
-    while not session._writing.locked():
-        pass
 
 
 def test_one_thread_receives_at_a_time(raw_and_peer: Both) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -140,11 +141,20 @@ def test_any_close_can_be_read(payload: bytes, closing: tuple[int, str]) -> None
                  rsv1=st.booleans(), rsv2=st.booleans(), rsv3=st.booleans(),
                  unchecked=st.just(True)))  # fmt: skip
 def test_an_unchecked_frame_is_sent_as_it_is(sent: Frame) -> None:
-    header = FrameOutput().header(sent)
+    header, payload = FrameOutput().encode(sent)
+    assert payload == sent.payload
     masked = on_the_wire(sent)
     assert header[0] == masked[0]
     assert len(header) + len(sent.payload) == len(masked) - 4
     assert header[1:] == bytes((masked[1] & 0x7F,)) + masked[2 : len(header)]
+
+
+@given(DATA | CONTROL)
+def test_c8_masking_is_on_when_it_is_told_so(sent: Frame) -> None:
+    made = FrameOutput(masking=True)
+    unchecked = dataclasses.replace(sent, unchecked=True)
+    assert parse(b"".join(made.encode(unchecked))) == [sent]
+    assert made.encode(unchecked)[0] != made.encode(unchecked)[0], "with a key of its own"
 
 
 def text(payload: bytes, *, fin: bool = True) -> Frame:
@@ -192,41 +202,40 @@ def test_b2_what_the_protocol_forbids_is_refused_unless_unchecked(
 ) -> None:
     made = FrameOutput()
     for sent in before:
-        made.header(sent)
+        made.encode(sent)
     for _ in range(2):
         with pytest.raises(ValueError, match=match):
-            made.header(wrong)
-    unchecked = Frame(wrong.opcode, wrong.payload, wrong.fin, wrong.rsv1, wrong.rsv2, wrong.rsv3,
-                      unchecked=True)  # fmt: skip
-    made.header(unchecked)
+            made.encode(wrong)
+    unchecked = dataclasses.replace(wrong, unchecked=True)
+    made.encode(unchecked)
 
 
 def test_what_was_refused_or_unchecked_changes_nothing_for_what_follows() -> None:
     made = FrameOutput()
-    made.header(text(b"h\xc3", fin=False))
+    made.encode(text(b"h\xc3", fin=False))
     for wrong in (more(b"\xff"), text(b"new")):
         with pytest.raises(ValueError, match="unchecked=True sends it"):
-            made.header(wrong)
-    made.header(Frame(Opcode.TEXT, b"\xff", unchecked=True))
-    made.header(PING)
-    made.header(more(b"\xa9", fin=True))
-    made.header(Frame(Opcode.BINARY, b"\xff"))
-    made.header(Frame(Opcode.CLOSE, b"\x00", unchecked=True))
+            made.encode(wrong)
+    made.encode(Frame(Opcode.TEXT, b"\xff", unchecked=True))
+    made.encode(PING)
+    made.encode(more(b"\xa9", fin=True))
+    made.encode(Frame(Opcode.BINARY, b"\xff"))
+    made.encode(Frame(Opcode.CLOSE, b"\x00", unchecked=True))
     with pytest.raises(ValueError, match="a Close was sent"):
-        made.header(text(b"late"))
-    made.header(PING)
+        made.encode(text(b"late"))
+    made.encode(PING)
 
 
 def test_compressed_messages_are_the_handlers() -> None:
     made = FrameOutput(deflate=True)
-    made.header(Frame(Opcode.TEXT, b"\xff", fin=False, rsv1=True))
+    made.encode(Frame(Opcode.TEXT, b"\xff", fin=False, rsv1=True))
     with pytest.raises(ValueError, match="first frame of a message"):
-        made.header(more(b"\xff", rsv1=True))
+        made.encode(more(b"\xff", rsv1=True))
     with pytest.raises(ValueError, match="first frame of a message"):
-        made.header(Frame(Opcode.PING, rsv1=True))
-    made.header(more(b"\xff", fin=True))
+        made.encode(Frame(Opcode.PING, rsv1=True))
+    made.encode(more(b"\xff", fin=True))
     with pytest.raises(ValueError, match="UTF-8"):
-        made.header(text(b"\xff"))
+        made.encode(text(b"\xff"))
 
 
 @pytest.mark.parametrize(
