@@ -28,8 +28,12 @@ from time import monotonic
 
 __all__ = ["BrokenError", "DeadlineError", "TlsTransport", "Transport", "make_transport"]
 
-#: Bytes asked for in one read, unless a message is known to lack more.
-READ_SIZE = 64 * 1024
+#: Bytes asked for in one read, unless a message is known to lack more. Python
+#: makes room for them before it waits: a session idle in receive() holds so
+#: much, which with LARGE_READ_SIZE made it 7 KiB larger.
+READ_SIZE = 4 * 1024
+#: The same after a read that was filled: there is more to come.
+LARGE_READ_SIZE = 64 * 1024
 #: Bytes asked for in one read at most: more than a socket's buffer holds.
 MAX_READ_SIZE = 1024 * 1024
 
@@ -58,16 +62,13 @@ def make_transport(sock: socket.socket) -> Transport:
     return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
 
 
-def _read_size(missing: int) -> int:
-    return max(READ_SIZE, min(missing, MAX_READ_SIZE))
-
-
 class Transport:
     """A stream socket without TLS. Reading is for one thread at a time, so is
     writing; ``shutdown()`` and ``wait()`` are for any."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._read_size = READ_SIZE
         #: Totals, for the access log; ``received`` is also the sign of life.
         self.received = 0
         self.sent = 0
@@ -89,12 +90,12 @@ class Transport:
         the stream, after ``shutdown()`` too.
         """
         if timeout is None:
+            size = self._next_size(missing)
             try:
-                data = self._sock.recv(READ_SIZE if missing < READ_SIZE else _read_size(missing))
+                data = self._sock.recv(size)
             except OSError as exc:
                 raise BrokenError(exc) from exc
-            self.received += len(data)
-            return data
+            return self._took(data, size)
         deadline = monotonic() + timeout
         while True:
             if not self.wait(read=True, timeout=timeout):
@@ -106,13 +107,22 @@ class Transport:
 
     def receive_now(self, missing: int = 0) -> bytes | None:
         """What has arrived, ``b""`` at the end of the stream, None when nothing has."""
+        size = self._next_size(missing)
         try:
-            data = self._sock.recv(_read_size(missing), socket.MSG_DONTWAIT)
+            data = self._sock.recv(size, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError as exc:
             raise BrokenError(exc) from exc
+        return self._took(data, size)
+
+    def _next_size(self, missing: int) -> int:
+        size = self._read_size
+        return size if missing <= size else min(missing, MAX_READ_SIZE)
+
+    def _took(self, data: bytes, size: int) -> bytes:
         self.received += len(data)
+        self._read_size = LARGE_READ_SIZE if len(data) == size else READ_SIZE
         return data
 
     def send(self, head: bytes, payload: bytes | bytearray | memoryview, timeout: float) -> None:
@@ -258,8 +268,9 @@ class TlsTransport(Transport):
     def receive_now(self, missing: int = 0) -> bytes | None:
         with self._tls_lock:
             self._receive_wants_write = False
+            size = self._next_size(missing)
             try:
-                data = self._sock.recv(_read_size(missing))
+                data = self._sock.recv(size)
             except ssl.SSLWantReadError:
                 return None
             except ssl.SSLWantWriteError:
@@ -269,8 +280,7 @@ class TlsTransport(Transport):
                 return b""
             except (OSError, ValueError) as exc:  # ValueError: closed by the server
                 raise BrokenError(exc) from exc
-        self.received += len(data)
-        return data
+        return self._took(data, size)
 
     def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
         return self.send_now(head + payload)  # there is no sendmsg() for TLS

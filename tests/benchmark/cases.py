@@ -87,6 +87,17 @@ def http(connections: int) -> Measure:
     return measure
 
 
+def fanout(members: int, size: int, stalled: int = 0) -> Measure:
+    """A room whose members all get what one of them sends; ``stalled`` more never read."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        sample = _drive(server, core, "fanout", "/broadcast", members, seconds, size, stalled)
+        sample["rate"] *= members
+        return sample
+
+    return measure
+
+
 def idle(count: int) -> Measure:
     """Sessions that have echoed once and then do nothing: what each of them takes."""
 
@@ -108,6 +119,10 @@ _RATE = Metric("rate", "messages/s")
 _P99 = Metric("p99_us", "p99 of a round trip, µs", less_is_better=True)
 _SESSIONS = Metric("rate", "sessions/s")
 _MEMORY = Metric("memory_kib", "KiB a session", less_is_better=True)
+_FANOUT = [
+    Metric("rate", "deliveries/s"),
+    Metric("p99_us", "p99 of a whole fan-out, µs", less_is_better=True),
+]
 _ALL = ["flask-sock", "websockets", "uvicorn", "picows"]
 
 #: By the names that the command line takes.
@@ -145,6 +160,18 @@ CASES = {
         [_SESSIONS],
         ["flask-sock"],
         subject="syncws-flask",
+    ),
+    "broadcast": Case(
+        "broadcast to 500 members, 64 B",
+        fanout(500, 64),
+        _FANOUT,
+        ["flask-sock", "websockets-asyncio", "picows", "bare-loop"],
+    ),
+    "broadcast-stalled": Case(
+        "broadcast to 500 members, 64 B, beside one that never reads",
+        fanout(500, 64, stalled=1),
+        _FANOUT,
+        ["bare-loop"],
     ),
     "memory": Case("1,000 idle sessions", idle(1000), [_MEMORY], _ALL),
     "memory-flask": Case(

@@ -88,6 +88,10 @@ CONTESTANTS = {
         "uvicorn", ["-m", "tests.benchmark.apps.uvicorn_websockets"], ["uvicorn", "websockets"]
     ),
     "picows": Contestant("picows", ["-m", "tests.benchmark.apps.picows_asyncio"], ["picows"]),
+    "websockets-asyncio": Contestant(
+        "websockets, asyncio", ["-m", "tests.benchmark.apps.websockets_asyncio"], ["websockets"]
+    ),
+    "bare-loop": Contestant("bare loop", _gunicorn(_WORKER, 4, "bare_loop"), _SYNCWS),
     "gthread": Contestant("gthread", _gunicorn("gthread", 4, "wsgi"), _SYNCWS),
     "ceiling": Contestant("ceiling", ["-m", "tests.benchmark.apps.ceiling"]),
 }

@@ -11,6 +11,21 @@ app = Flask(__name__)
 sock = Sock(app)
 
 
+members: set[Any] = set()
+
+
+@sock.route("/broadcast")
+def broadcast(session: Any) -> None:
+    members.add(session)
+    try:
+        while True:
+            message = session.receive()
+            for member in list(members):
+                member.send(message)
+    finally:
+        members.remove(session)
+
+
 @sock.route("/echo")
 def echo(session: Any) -> None:
     while True:

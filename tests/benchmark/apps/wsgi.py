@@ -1,4 +1,4 @@
-"""syncws as plain WSGI: an echo at /echo, and a page of plain HTTP everywhere else."""
+"""syncws as plain WSGI: an echo at /echo, a room at /broadcast, a page of HTTP everywhere else."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
+hub = syncws.Hub()
+
+
 @syncws.websocket(max_message_size=MAX_MESSAGE_SIZE)
 def echo(session: syncws.Session) -> None:
     for message in session:
         session.send(message)
 
 
+@syncws.websocket
+def room(session: syncws.Session) -> None:
+    with hub.join("room", session):
+        for message in session:
+            hub.send("room", message)
+
+
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     if environ["PATH_INFO"] == "/echo":
         return echo(environ, start_response)
+    if environ["PATH_INFO"] == "/broadcast":
+        return room(environ, start_response)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
     return [b"ok\n"]
