@@ -22,9 +22,10 @@ from . import faults
 from .clients import Bystander, handshake
 from .fuzz.targets import TARGETS
 from .pairs import PATIENCE, frame
+from .processes import resident_bytes
 from .servers import Server, gunicorn, status_when
 from .test_hostile import GROWTH
-from .test_load import resident_bytes, worker_pid
+from .test_load import worker_pid
 
 #: Connections made to the worker, and seconds in which it is done at the latest.
 ATTEMPTS, SECONDS = 300, 15.0

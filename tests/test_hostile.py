@@ -18,8 +18,9 @@ from wsproto.events import CloseConnection, Pong
 from .background import Background
 from .clients import Bystander, connect, exchange, handshake
 from .pairs import PATIENCE, frame
+from .processes import resident_bytes
 from .servers import Server, gunicorn, status_when
-from .test_load import resident_bytes, worker_pid
+from .test_load import worker_pid
 
 #: Bytes that the worker may grow by, whatever is done to it: messages of 1 MiB
 #: are let in, and a few copies of one are made on its way.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
 from .clients import connect
 from .pairs import PATIENCE, Peer
+from .processes import allow_descriptors, context_switches, cpu_seconds, resident_bytes
 from .servers import Server, gunicorn
 
 SESSIONS = 1000
@@ -24,28 +22,8 @@ def worker_pid(server: Server) -> int:
     return pid
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def context_switches(pid: int) -> int:
-    """How often the threads of a process have gone to sleep so far."""
-    total = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        for line in status.read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                total += int(line.split()[1])
-    return total
-
-
 def test_1000_idle_sessions_cost_nothing_but_their_pings() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * SESSIONS)), hard))
+    allow_descriptors(4 * SESSIONS)
     with gunicorn("tests.app:app", "--worker-connections=2000") as server:
         pid = worker_pid(server)
         before = resident_bytes(pid)
