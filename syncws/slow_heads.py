@@ -32,6 +32,8 @@ FIRST_BYTE = 0.005
 #: 40 in Apache.
 HEAD_TIMEOUT = 20.0
 
+#: Bytes that most heads do not have.
+_USUAL = 2 * 1024
 #: More than gunicorn takes for a head, with its defaults: it says so itself.
 _ENOUGH = 64 * 1024
 
@@ -114,7 +116,10 @@ class SlowHeads:
 def _peek(sock: socket.socket) -> bytes | None:
     """What has arrived; None when nothing has."""
     try:
-        return sock.recv(_ENOUGH, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        seen = sock.recv(_USUAL, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        if len(seen) == _USUAL:
+            seen = sock.recv(_ENOUGH, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return seen
     except BlockingIOError:
         return None
     except OSError:

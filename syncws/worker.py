@@ -219,7 +219,10 @@ class WebSocketWorker(ThreadWorker):
             self._statsd.report(stats())
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        result = fs.result() if not fs.cancelled() and fs.exception() is None else None
+        try:
+            result = fs.result()
+        except BaseException:  # noqa: BLE001  # gunicorn asks again, and deals with it
+            result = None
         if result in (_SESSION_OVER, _SLOW_HEAD_READ):
             with self._sessions_lock:
                 self._session_threads -= 1
