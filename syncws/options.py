@@ -91,8 +91,6 @@ class Options:
             _positive("max_frame_size", self.max_frame_size)
         if self.masking not in (None, True, False):
             raise TypeError(f"masking is True, False or None, not {self.masking!r}")
-        if self.raw and self.masking:
-            raise ValueError("masking is not for raw=True: a raw session's frames are not masked")
         if isinstance(self.subprotocols, str):
             raise TypeError(
                 f"subprotocols is a list of names, not one string: use [{self.subprotocols!r}]"

@@ -22,7 +22,7 @@ from typing import Any
 
 from .clock import CLOCK
 
-__all__ = ["HEAD_TIMEOUT", "Head", "SlowHeads", "look_at_head"]
+__all__ = ["Head", "SlowHeads", "look_at_head"]
 
 #: Seconds that a pool thread waits for the first byte of a head before it leaves
 #: that to the main thread. Most requests come right behind their connections.
@@ -77,6 +77,10 @@ class SlowHeads:
         # Once the worker stops.
         self._hurry: float | None = None
 
+    def due(self) -> float:
+        """The moment (monotonic) until which a head that begins now may take."""
+        return monotonic() + (HEAD_TIMEOUT if self._hurry is None else self._hurry)
+
     def read(self, conn: Any) -> None:
         """Wait for a request's head, and have ``conn`` give it when it is asked for one.
 
@@ -88,8 +92,7 @@ class SlowHeads:
         CLOCK.enter()
         with self._lock:
             self._deadlines.add(deadline)
-            timeout = HEAD_TIMEOUT if self._hurry is None else self._hurry
-            CLOCK.schedule(deadline, monotonic() + timeout)
+            CLOCK.schedule(deadline, self.due())
         try:
             conn.sock.setblocking(True)
             conn.init()

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from . import slow_heads
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from .deferred import carry_out_upgrades
 from .handshake import Reject
@@ -246,7 +245,7 @@ class WebSocketWorker(ThreadWorker):
     def _wait_for_first_byte(self, conn: Any) -> None:
         """As gunicorn does it after a while, with a deadline of our own."""
         conn.sock.setblocking(False)
-        conn.timeout = monotonic() + slow_heads.HEAD_TIMEOUT
+        conn.timeout = self._slow_heads.due()
         self.pending_conns.append(conn)
         readable = partial(self.on_pending_socket_readable, conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, readable)

@@ -27,7 +27,6 @@ def test_defaults_are_safe() -> None:
         ({"max_message_size": 0}, "max_message_size"),
         ({"max_frame_size": -5}, "max_frame_size"),
         ({"masking": "yes"}, "masking is True, False or None"),
-        ({"masking": True, "raw": True}, "masking is not for raw=True"),
         ({"subprotocols": "chat"}, r"use \['chat'\]"),
         ({"origins": "https://example.com"}, "origins is a list"),
         ({"origins": ["example.com"]}, "is not an origin"),

@@ -134,7 +134,12 @@ class Stress:
         while not self.all_received.is_set():
             try:
                 data = self.session.receive(0.01)
-            except (TimeoutError, syncws.ConcurrencyError):
+            except TimeoutError:
+                continue
+            except syncws.ConcurrencyError:
+                # The other one is there. Asking again without a pause would
+                # take the interpreter from all the others.
+                self.all_received.wait(0.01)
                 continue
             except syncws.ConnectionClosed:
                 return
