@@ -83,6 +83,11 @@ class Clock:
             if self._ticks[0] == tick:
                 self._news.notify()
 
+    def look(self) -> None:
+        """Look what is due: time has been moved, by a test."""
+        with self._news:
+            self._news.notify()
+
     def _run(self) -> None:
         while (due := self._wait()) is not None:
             while due:  # and keep none: it may be over before the next is due

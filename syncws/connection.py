@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .handshake import Accept
     from .registry import Registry
 
-__all__ = ["ServerConnection"]
+__all__ = ["ServerConnection", "ServerConnector"]
 
 logger = logging.getLogger("syncws")
 access_logger = logging.getLogger("syncws.access")
@@ -124,7 +124,7 @@ class ServerConnection(threading.Thread):
             # What the peer has sent behind a request for a WebSocket are
             # frames, and never another HTTP request.
             self._http.closing = True
-        environ[ENVIRON_KEY] = _ServerConnector(self._sock, self._http, response, self._sessions)
+        environ[ENVIRON_KEY] = ServerConnector(self._sock, self._http, response, self._sessions)
         try:
             answer_request(self._application, environ, response)
         finally:
@@ -140,7 +140,7 @@ class ServerConnection(threading.Thread):
             )
 
 
-class _ServerConnector(Connector):
+class ServerConnector(Connector):
     """A request that may become a session."""
 
     def __init__(

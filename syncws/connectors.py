@@ -14,11 +14,13 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from .handshake import Accept
+from .transport import make_transport
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from .base import BaseSession
+    from .transport import Transport
 
 __all__ = ["Connector", "accept_through_wsgi", "connect"]
 
@@ -37,6 +39,10 @@ class Connector(ABC):
     #: The connected socket. Its server closes it; syncws only shuts it down.
     socket: socket.socket
 
+    def transport(self) -> Transport:
+        """The way of the session's bytes."""
+        return make_transport(self.socket)
+
     @abstractmethod
     def take_received(self) -> bytes:
         """The bytes behind the request's head that the server has read already."""
@@ -47,6 +53,9 @@ class Connector(ABC):
 
     def opened(self, session: BaseSession) -> None:
         """The session is open."""
+
+    def failed(self, error: Exception) -> None:
+        """The handler raised; that has been logged, and the session is about to be closed."""
 
     def closed(self, session: BaseSession, sent: int) -> None:
         """The session is over, and ``sent`` bytes were sent in it. It may not have opened."""

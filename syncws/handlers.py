@@ -41,26 +41,24 @@ def check_handler(handler: Callable[..., Any]) -> None:
         raise TypeError(f"a handler is a plain function: remove 'async' from {handler!r}")
 
 
-def run_handler(session: SessionT, handler: Callable[[SessionT], Any]) -> None:
-    """See ``BaseSession.run()``."""
+def run_handler(
+    session: SessionT,
+    handler: Callable[[SessionT], Any],
+    failed: Callable[[Exception], object] = lambda error: None,
+) -> None:
+    """See ``BaseSession.run()``; ``failed`` is called with what the handler raised."""
     try:
         handler(session)
-    except ConnectionClosed as exc:
-        if exc.session is not session:
-            # Nothing is wrong with *this* session: its handler did not expect
-            # the end of another one.
-            logger.exception(_FAILED, session)
+    except Exception as exc:
+        # Of another session's end its handler knows nothing, and should have.
+        if not isinstance(exc, ConnectionClosed) or exc.session is not session:
+            logger.exception("the handler of %s failed; the session is closed with 1011", session)
+            failed(exc)
             session.end(FAILED)
-    except Exception:
-        logger.exception(_FAILED, session)
-        session.end(FAILED)
     except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
         session.start_closing(FAILED)
         raise
     session.end(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))
-
-
-_FAILED = "the handler of %s failed; the session is closed with 1011"
 
 
 def stream(function: Callable[..., Iterable[Any]]) -> Handler:

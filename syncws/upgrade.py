@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .base import BaseSession
 from .close import CloseReason
 from .connectors import connect
-from .handlers import Handler, RawHandler, check_handler
+from .handlers import Handler, RawHandler, check_handler, run_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
 from .raw import RawSession
 from .registry import REGISTRY
 from .session import Session
-from .transport import make_transport
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -131,7 +130,7 @@ def open_session(
     """Carry out an accepted handshake: the 101, the handler, the end."""
     connector = connect(environ)
     received = connector.take_received()
-    transport = make_transport(connector.socket)
+    transport = connector.transport()
     session: BaseSession
     if options.raw:
         session = RawSession(
@@ -163,7 +162,7 @@ def open_session(
         session.opened()
         REGISTRY.add(session)
         connector.opened(session)
-        session.run(handler)
+        run_handler(session, handler, connector.failed)
     finally:
         # Does nothing after run(): for when the 101 could not be sent.
         session.terminate()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .http1 import HttpConnection
 
-__all__ = ["Response", "answer_request", "make_environ"]
+__all__ = ["Response", "answer_request", "make_environ", "run_application"]
 
 logger = logging.getLogger("syncws")
 
@@ -133,7 +133,11 @@ class Response:
         if match is None:
             raise ValueError(f"{status!r} is no HTTP status, such as '200 OK'")
         code, reason = int(match[1]), (match[2] or "").encode("latin-1")
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        # Django's cookies begin with a space, which belongs to no value (RFC 9110 section 5.5).
+        raw = [
+            (name.encode("latin-1"), value.strip(" \t").encode("latin-1"))
+            for name, value in headers
+        ]
         self._has_body = not self._is_head and code not in (101, 204, 304)
         if code == 101:
             self._head = h11.InformationalResponse(status_code=code, headers=raw, reason=reason)
@@ -192,7 +196,7 @@ def answer_request(
     Raises ``BrokenError`` or ``DeadlineError`` when the peer has gone or does not read.
     """
     try:
-        _run(application, environ, response)
+        run_application(application, environ, response)
     except (BrokenError, DeadlineError):
         raise
     except _BodyError as exc:
@@ -204,7 +208,10 @@ def answer_request(
         response.refuse(500, "The server failed on this request.")
 
 
-def _run(application: WSGIApplication, environ: WSGIEnvironment, response: Response) -> None:
+def run_application(
+    application: WSGIApplication, environ: WSGIEnvironment, response: Response
+) -> None:
+    """Run the application, and send what it answers; raises whatever it raises."""
     result: Iterable[bytes] = application(environ, response.start_response)
     try:
         for data in result:

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from syncws.session import Session
 from syncws.transport import make_transport
 
 from .certificates import make_certificate
-from .pairs import Peer, tcp_pair
+from .pairs import PATIENCE, Peer, tcp_pair
 
 # A shell without job control has what it starts in the background ignore SIGINT,
 # and so would the servers that tests start, and stop with it.
@@ -48,6 +49,17 @@ def _sockets() -> set[str]:
     return found
 
 
+def _ends(thread: threading.Thread) -> bool:
+    """Wait for a thread to end; whether it does."""
+    deadline = monotonic() + PATIENCE
+    while thread in threading.enumerate() and monotonic() < deadline:
+        try:
+            thread.join(PATIENCE)
+        except RuntimeError:
+            sleep(0.001)  # it is just being started, and can not be joined yet
+    return thread not in threading.enumerate()
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
     """No thread, socket or pipe of a test survives it."""
@@ -57,8 +69,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     for thread in set(threading.enumerate()) - threads:
         if thread.name == "syncws clock":
             continue  # the process's, for all tests; its own test shows that it ends
-        thread.join(5)
-        assert not thread.is_alive(), f"the test left {thread} running"
+        assert _ends(thread), f"the test left {thread} running"
     gc.collect()
     assert _sockets() <= sockets, "the test left sockets open"
 

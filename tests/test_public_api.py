@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import syncws
+from syncws import testing
 
 PACKAGE = Path(syncws.__file__).parent
 
@@ -55,7 +56,14 @@ def test_public_names() -> None:
 
 
 def test_public_methods_are_documented() -> None:
-    for kind in (syncws.Session, syncws.RawSession):
+    assert sorted(testing.__all__) == ["Clock", "Peer", "WebSocketClient"]
+    for kind in (
+        syncws.Session,
+        syncws.RawSession,
+        testing.Clock,
+        testing.Peer,
+        testing.WebSocketClient,
+    ):
         for name in dir(kind):
             member = getattr(kind, name)
             if not name.startswith("_") and (callable(member) or isinstance(member, property)):
@@ -167,6 +175,7 @@ def test_dependencies_point_one_way() -> None:
         "cli_serve",
         "cli_connect",
         "__main__",
+        "pytest_plugin",
         "__init__",
     ]
     assert sorted(order) == sorted(path.stem for path in PACKAGE.glob("*.py"))
@@ -174,3 +183,14 @@ def test_dependencies_point_one_way() -> None:
         inside = {name[1:] for name in _imports(module) if name.startswith(".")}
         allowed = set(order[: order.index(module)])
         assert inside <= allowed, f"{module} imports {inside - allowed}"
+
+
+def test_nothing_depends_on_what_is_for_tests() -> None:
+    order = ["clock", "peer", "application", "client", "__init__"]
+    assert sorted(order) == sorted(path.stem for path in (PACKAGE / "testing").glob("*.py"))
+    for module in order:
+        beside = {f".{earlier}" for earlier in order[: order.index(module)]}
+        imports = {name for name in _imports(f"testing/{module}") if name.startswith(".")}
+        assert {name for name in imports if not name.startswith("..")} <= beside
+    for path in PACKAGE.glob("*.py"):
+        assert ".testing" not in _imports(path.stem)

@@ -1,0 +1,155 @@
+"""The application's side of a connection under test, in a thread of its own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import handlers
+from ..connection import ServerConnector
+from ..connectors import ENVIRON_KEY
+from ..http1 import HttpConnection
+from ..registry import Registry
+from ..transport import BrokenError, DeadlineError, make_transport
+from ..wsgi import Response, make_environ, run_application
+
+if TYPE_CHECKING:
+    import socket
+
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from ..base import BaseSession
+    from ..transport import Transport
+    from .clock import Clock
+    from .peer import Peer
+
+__all__ = ["Application", "end_what_runs"]
+
+_PACKAGE = str(Path(__file__).parent.parent)
+
+#: Seconds for a handler to end whose peer has gone.
+PATIENCE = 5.0
+
+#: Those that may still run, or have a peer that was not closed; for tests
+#: that leave some behind.
+_STARTED: weakref.WeakSet[Application] = weakref.WeakSet()
+
+
+def end_what_runs() -> list[str]:
+    """End all that still run; gives what each was doing, for people.
+
+    Those whose peers have gone are given a moment to end by themselves.
+    """
+    left = []
+    while _STARTED:
+        application = _STARTED.pop()
+        if application.peer is None or application.peer.gone:
+            application.join(PATIENCE)
+        if application.is_alive():
+            left.append(application.whereabouts())
+            if application.session is not None:
+                application.session.terminate()
+            application.join(PATIENCE)
+        if application.peer is not None:
+            application.peer.disconnect()
+    return left
+
+
+class Application(threading.Thread):
+    """Runs the application for one request, which may become a session.
+
+    ``environ`` is what its environ has beside the request. The socket is
+    closed at the end. Attributes are for any thread.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        sock: socket.socket,
+        environ: WSGIEnvironment,
+        path: str,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(name=f"the application at {path}", daemon=True)
+        self.socket = sock
+        self.clock = clock
+        #: The other end, once there is a session.
+        self.peer: Peer | None = None
+        #: Set when there is a session, or will be none any more.
+        self.opened = threading.Event()
+        self.session: BaseSession | None = None
+        #: What the application raised, or its handler.
+        self.error: BaseException | None = None
+        self._path = path
+        self._application = application
+        self._environ = environ
+        _STARTED.add(self)
+        if clock is not None:
+            clock.enter(self)
+
+    def run(self) -> None:
+        transport = make_transport(self.socket)
+        http = HttpConnection(transport)
+        try:
+            request = http.next_request()
+            if request is not None:
+                environ = make_environ(request, http, self._environ)
+                response = Response(http, request.method)
+                environ[ENVIRON_KEY] = _Connector(self, http, response)
+                run_application(self._application, environ, response)
+        except (BrokenError, DeadlineError):
+            pass  # the peer has gone, as it was told to
+        except BaseException as exc:  # noqa: BLE001  # raised again in the test's thread
+            self.error = exc
+        finally:
+            transport.shutdown()
+            self.socket.close()
+            self.opened.set()
+            if self.clock is not None:
+                self.clock.leave(self)
+
+    def whereabouts(self) -> str:
+        """What it is doing, for people: the handler's name, and its stack."""
+        frame = sys._current_frames().get(self.ident or 0)
+        if frame is None:
+            return f"{self.name} has ended"
+        stack = list(traceback.walk_stack(frame))[::-1]
+        calls = [
+            index
+            for index, (each, _) in enumerate(stack)
+            if each.f_code is handlers.run_handler.__code__
+        ]
+        stack = stack[calls[0] + 1 :] if calls else stack
+        mine = [each for each, _ in stack if not each.f_code.co_filename.startswith(_PACKAGE)]
+        if calls and mine:
+            doer = f"the handler {mine[0].f_code.co_name}() of {self._path!r}"
+        else:
+            doer = self.name
+        lines = "".join(traceback.StackSummary.extract(iter(stack)).format())
+        return f"{doer} is here:\n{lines}"
+
+
+class _Connector(ServerConnector):
+    """Tells the test's side what becomes of the request."""
+
+    def __init__(self, application: Application, http: HttpConnection, response: Response) -> None:
+        super().__init__(application.socket, http, response, Registry())
+        self._under_test = application
+
+    def transport(self) -> Transport:
+        clock = self._under_test.clock
+        if clock is None:
+            return super().transport()
+        return clock.transport(self._under_test, self.socket)
+
+    def opened(self, session: BaseSession) -> None:
+        super().opened(session)
+        self._under_test.session = session
+        self._under_test.opened.set()
+
+    def failed(self, error: Exception) -> None:
+        self._under_test.error = error

@@ -1,0 +1,296 @@
+"""Time for the sessions under test, which moves when the test says so.
+
+While a clock is in use every ``monotonic()`` in syncws is its own, and the
+transports of the sessions under test wait for it to be moved. Nothing of this
+is in the way when no clock is in use.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ..clock import CLOCK, TICKS
+from ..transport import Transport
+from ..wakeup import Wakeup
+
+if TYPE_CHECKING:
+    import socket
+    from types import TracebackType
+
+    from .application import Application
+
+__all__ = ["Clock", "active_clock", "is_ready"]
+
+#: Seconds, real ones, for handlers to come to wait for their peers.
+PATIENCE = 5.0
+
+_active: Clock | None = None
+
+
+def active_clock() -> Clock | None:
+    """The clock in use."""
+    return _active
+
+
+def is_ready(sock: socket.socket, events: int) -> bool:
+    """Whether a wait for these events of ``poll()`` would end at once."""
+    poll = select.poll()
+    try:
+        poll.register(sock, events)
+    except ValueError:
+        return True  # closed
+    return bool(poll.poll(0))
+
+
+class Clock:
+    """Stops time for all sessions of this process, and moves it::
+
+        with Clock() as clock, WebSocketClient(app).connect("/chat") as peer:
+            clock.advance(20)
+            peer.receive_ping()
+
+    Pings are sent, time-outs happen and deadlines pass when it is advanced, and
+    never otherwise. It is for connections made while it is in use, one at a
+    time. What does not wait for a peer is not moved: ``time.sleep()``, a queue,
+    a future's ``result(timeout)``. Every method is for any thread.
+    """
+
+    def __init__(self) -> None:
+        # Guards all of the below; notified when a handler comes to wait, or ends.
+        self._changed = threading.Condition()
+        self._now = float(math.ceil(time.monotonic()))
+        self._ticks: set[Wakeup] = set()
+        self._applications: dict[Application, SteeredTransport | None] = {}
+        self._replaced: list[ModuleType] = []
+        # What each thread has been told last.
+        self._told = threading.local()
+
+    def monotonic(self) -> float:
+        """The time, in seconds, as ``time.monotonic()`` gives it."""
+        self._told.now = now = self._now
+        return now
+
+    def deadline(self, timeout: float) -> float:
+        """The moment that a ``timeout`` means which this thread has computed: from
+        what it was told last, though time may have been moved meanwhile."""
+        now: float = getattr(self._told, "now", self._now)
+        return now + timeout
+
+    def advance(self, seconds: float, *, wait: bool = True) -> None:
+        """Move time, at once: as if the machine had slept for so long. Pings that
+        are due have been sent when this returns.
+
+        So what is due a second time within ``seconds`` happens once: to see a
+        ping and the end that comes of its not being answered, advance twice.
+        Time has steps of 1/128 s, and ``seconds`` are rounded up.
+
+        First waits until everybody has come to rest: what peers have to answer
+        is answered, and each handler waits for its peer, in ``receive()`` for
+        one, or the test would not know when that had begun. Raises
+        ``TimeoutError`` for a handler that does not; ``wait=False`` is for
+        those that are to do something else meanwhile.
+        """
+        if seconds < 0:
+            raise ValueError(f"time does not go back: {seconds!r}")
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._at_rest(handlers=wait), PATIENCE):
+                busy = self._busy_handlers()[0] if self._busy_handlers() else None
+                raise TimeoutError(
+                    "a peer and its session go on talking"
+                    if busy is None
+                    else f"{busy.whereabouts()}"
+                    "It does not wait for its peer; use wait=False if it is not meant to."
+                )
+            self._now = math.ceil((self._now + seconds) * TICKS) / TICKS
+            for tick in self._ticks:
+                tick.set()
+        _Lap(self).wait()
+
+    def _at_rest(self, *, handlers: bool) -> bool:
+        """Whether nothing will happen before time is moved, or the test does something."""
+        before = self._traffic()
+        if handlers and self._busy_handlers():
+            return False
+        if not all(a.peer is None or a.peer.idle() for a in self._applications):
+            return False
+        # Between the two looks something may have gone from one to the other.
+        return before == self._traffic() and not (handlers and self._busy_handlers())
+
+    def _traffic(self) -> list[tuple[int, int]]:
+        return [
+            (transport.received, transport.sent)
+            for transport in self._applications.values()
+            if transport is not None
+        ]
+
+    def _busy_handlers(self) -> list[Application]:
+        """Those who do not wait for their peers."""
+        return [
+            application
+            for application, transport in self._applications.items()
+            if transport is None or not transport.handler_waits(self._now)
+        ]
+
+    def __enter__(self) -> Clock:
+        global _active
+        if _active is not None:
+            raise RuntimeError("another clock is in use")
+        _active = self
+        for name, module in list(sys.modules.items()):
+            if name.startswith("syncws.") and vars(module).get("monotonic") is time.monotonic:
+                self._replaced.append(module)
+                vars(module)["monotonic"] = self.monotonic
+        CLOCK.look()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        global _active
+        _active = None
+        for module in self._replaced:
+            vars(module)["monotonic"] = time.monotonic
+        self._replaced.clear()
+        CLOCK.look()
+
+    # For the application's side
+
+    def enter(self, application: Application) -> None:
+        """An application under test begins."""
+        with self._changed:
+            self._applications[application] = None
+
+    def leave(self, application: Application) -> None:
+        """It has ended."""
+        with self._changed:
+            del self._applications[application]
+            self._changed.notify_all()
+
+    def transport(self, application: Application, sock: socket.socket) -> Transport:
+        """The transport for an application's session. In the handler's thread."""
+        transport = SteeredTransport(sock, self)
+        with self._changed:
+            self._applications[application] = transport
+        return transport
+
+    def look_again(self) -> None:
+        """A peer has done something."""
+        with self._changed:
+            self._changed.notify_all()
+
+    @contextmanager
+    def tick(self) -> Iterator[Wakeup]:
+        """What becomes readable whenever time has been moved."""
+        tick = Wakeup()
+        with self._changed:
+            self._ticks.add(tick)
+        try:
+            yield tick
+        finally:
+            with self._changed:
+                self._ticks.remove(tick)
+            tick.close()
+
+    @contextmanager
+    def waiting(self, transport: SteeredTransport, wait: tuple[int, float]) -> Iterator[None]:
+        """The handler waits meanwhile."""
+        with self._changed:
+            transport.handlers_wait = wait
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                transport.handlers_wait = None
+
+
+class _Lap:
+    """Waits until the sessions' clock has done what was due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._done = threading.Event()
+        self._laps = 0
+
+    def wait(self) -> None:
+        CLOCK.enter()
+        self._go_on()
+        CLOCK.look()
+        assert self._done.wait(PATIENCE), "the sessions' clock does not run"
+        CLOCK.leave(self)
+
+    def _go_on(self) -> None:
+        CLOCK.schedule(self, self._clock.monotonic())
+
+    def on_time(self, now: float) -> None:
+        # The first time others may come after this, the second time nobody does.
+        self._laps += 1
+        if self._laps < 2:
+            self._go_on()
+        else:
+            self._done.set()
+
+
+class SteeredTransport(Transport):
+    """A transport whose deadlines are a clock's."""
+
+    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+        super().__init__(sock)
+        self._clock = clock
+        self._handlers_thread = threading.get_ident()
+        #: What the handler waits for, while it does: events of poll(), and until
+        #: when. Guarded by the clock's lock.
+        self.handlers_wait: tuple[int, float] | None = None
+
+    def handler_waits(self, now: float) -> bool:
+        """Whether the handler waits, and nothing is there that ends its wait."""
+        if self.handlers_wait is None:
+            return False
+        events, until = self.handlers_wait
+        return until > now and not is_ready(self._sock, events)
+
+    def receive(self, timeout: float | None, missing: int = 0) -> bytes:
+        # For ever, too, is waited for in wait(): what arrives is read when
+        # the handler is no longer said to wait.
+        return super().receive(math.inf if timeout is None else timeout, missing)
+
+    def wait(
+        self,
+        *,
+        read: bool = False,
+        write: bool = False,
+        timeout: float | None,
+        wake: int | None = None,
+    ) -> bool:
+        fd = self._sock.fileno()
+        if fd < 0 or (timeout is not None and timeout <= 0):
+            return super().wait(read=read, write=write, timeout=timeout, wake=wake)
+        until = self._clock.deadline(math.inf if timeout is None else timeout)
+        by_handler = threading.get_ident() == self._handlers_thread
+        poll = select.poll()
+        events = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
+        poll.register(fd, events)
+        if wake is not None:
+            poll.register(wake, select.POLLIN)
+        with self._clock.tick() as tick:
+            ticks = tick.fileno()
+            assert ticks is not None, "there is no descriptor left"
+            poll.register(ticks, select.POLLIN)
+            with self._clock.waiting(self, (events, until)) if by_handler else nullcontext():
+                # Time that was moved before there was a tick is seen here.
+                while self._clock.monotonic() < until:
+                    if any(ready != ticks for ready, _ in poll.poll()):
+                        return True
+                    tick.clear()
+        return super().wait(read=read, write=write, timeout=0, wake=wake)
