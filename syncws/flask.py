@@ -12,23 +12,27 @@
             session.send(message)
 
 ``before_request`` functions, the session cookie and ``abort()`` in them act
-before the WebSocket is opened; ``flask.request``, ``flask.session`` and ``g`` are there in
-the handler. What a handler puts into ``flask.session`` is not saved: the
-cookie went out with the 101.
+before the WebSocket is opened; so do decorators of views, when the route is
+given them: ``route(rule, decorators=[login_required])``. ``flask.request``,
+``flask.session`` and ``g`` are there in the handler. What a handler puts into
+``flask.session`` is not saved: the cookie went out with the 101.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, request, request_started
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import WebsocketMismatch
+from werkzeug.wrappers import Response as BaseResponse
 
+from .close import CloseCode, CloseReason
 from .handlers import check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
@@ -39,8 +43,11 @@ if TYPE_CHECKING:
     from flask.sansio.app import App
     from flask.typing import ResponseReturnValue
 
+    from .base import BaseSession
 
 __all__ = ["WebSockets"]
+
+logger = logging.getLogger("syncws")
 
 _OPTION_NAMES = frozenset(field.name for field in dataclasses.fields(Options))
 
@@ -77,14 +84,22 @@ class WebSockets:
         blueprint: Blueprint | None = None,
         *,
         endpoint: str | None = None,
+        decorators: Sequence[Callable[[Any], Any]] = (),
         **options: Any,
     ) -> Callable[[AnyHandler], AnyHandler]:
         """Make the decorated function the handler of the WebSockets at ``rule``.
 
         It is called with the session and the URL's parameters. With
-        ``blueprint`` the route belongs to that one. ``options`` are session
-        options, which override the installed ones, or those of Werkzeug's
-        ``Rule`` (``defaults``, ``strict_slashes``, ``host``, ``subdomain``).
+        ``blueprint`` the route belongs to that one. ``decorators`` are those of
+        views, Flask-Login's ``login_required`` for one: they act before the
+        WebSocket opens, and may refuse it; the last one acts first, as in
+        Flask's ``View.decorators``. ``options`` are session options, which
+        override the installed ones, or those of Werkzeug's ``Rule``
+        (``defaults``, ``strict_slashes``, ``host``, ``subdomain``).
+
+        A decorator of the handler itself runs with the handler: too late to
+        refuse. What it answers then, or aborts with, closes the session with
+        1008 (1011 for a status from 500 on), and is logged.
         """
         session_options = {**self._options}
         rule_options: dict[str, Any] = {}
@@ -94,8 +109,11 @@ class WebSockets:
 
         def decorate(handler: AnyHandler) -> AnyHandler:
             check_handler(handler)
-            view = partial(_upgrade, handler, resolved)
-            functools.update_wrapper(view, handler)
+            view: Any = functools.update_wrapper(_View(_upgrade, handler, resolved), handler)
+            for decorator in decorators:
+                view = decorator(view)
+            if decorators:
+                view = functools.update_wrapper(_View(view), view)
             keywords = {
                 "endpoint": endpoint or handler.__name__,
                 "view_func": view,
@@ -112,6 +130,10 @@ class WebSockets:
             return handler
 
         return decorate
+
+
+class _View(partial[Any]):
+    """A view of ours, to be told from others."""
 
 
 class _Upgrade(Response):
@@ -163,9 +185,32 @@ def _upgrade(
     response_class: Any = current_app.response_class
     response = _upgrade_class(response_class)(status=101)
     response.answer = answer
-    response.handler = lambda session: handler(session, **parameters)
+    response.handler = lambda session: _handle(handler, session, parameters)
     response.options = options
     return response
+
+
+def _handle(handler: Callable[..., Any], session: BaseSession, parameters: dict[str, Any]) -> None:
+    """Run the handler; what would have been the answer to a request closes the session."""
+    try:
+        result = handler(session, **parameters)
+    except HTTPException as exc:
+        status = exc.get_response(session.environ).status_code
+    else:
+        if isinstance(result, BaseResponse):
+            status = result.status_code
+        elif isinstance(result, tuple) and len(result) > 1 and isinstance(result[1], int):
+            status = result[1]
+        else:
+            return
+    logger.warning(
+        "the handler of %s answers with the status %d, which is too late: check before the "
+        "WebSocket opens, in before_request, or with route(..., decorators=[...])",
+        session,
+        status,
+    )
+    code = CloseCode.POLICY_VIOLATION if status < 500 else CloseCode.INTERNAL_ERROR
+    session.end(CloseReason(code, "", "local"))
 
 
 def _route_plain_requests_of(app: App | Blueprint) -> None:
@@ -192,6 +237,6 @@ def _route_plain_request(app: Flask, **_: Any) -> None:
     except HTTPException:
         return
     view = app.view_functions.get(rule.endpoint)
-    if isinstance(view, partial) and view.func is _upgrade:
+    if isinstance(view, _View):
         request.url_rule, request.view_args = rule, dict(parameters)
         request.routing_exception = None

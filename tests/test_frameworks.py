@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 import syncws
-from syncws import Session
+from syncws import HandshakeError, Session
 from syncws.deferred import carry_out_upgrades
+from syncws.testing import WebSocketClient
 
 from .background import Background
 from .clients import connect, exchange, handshake
@@ -19,20 +21,38 @@ from .servers import Server, gunicorn
 from .test_handshake import request
 from .test_upgrade import LoopbackConnector
 
+EXAMPLES = [
+    pytest.param(("examples.bottle_echo", "/echo"), id="bottle"),
+    pytest.param(("examples.falcon_echo", "/echo"), id="falcon"),
+    pytest.param(("examples.pyramid_echo", "/echo"), id="pyramid"),
+    pytest.param(("examples.django_echo", "/ws/lobby/"), id="django"),
+]
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ("examples.bottle_echo:app", "/echo"),
-        ("examples.falcon_echo:app", "/echo"),
-        ("examples.pyramid_echo:app", "/echo"),
-        ("examples.django_echo:app", "/ws/lobby/"),
-    ],
-    ids=["bottle", "falcon", "pyramid", "django"],
-)
+
+# WebOb, of Pyramid, imports it.
+@pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_in_the_test_client(example: tuple[str, str]) -> None:
+    module, path = example
+    client = WebSocketClient(importlib.import_module(module).app)
+    with client.connect(
+        f"{path}?secret=open&name=Ann", headers={"Accept-Encoding": "gzip"}
+    ) as peer:
+        assert peer.receive() == "hello, Ann"
+        peer.send("héllo")
+        assert peer.receive() == "héllo"
+    with pytest.raises(HandshakeError) as caught:
+        client.connect(path)
+    assert caught.value.status == 401
+    with pytest.raises(HandshakeError) as caught:
+        client.connect(f"{path}?secret=open", headers={"Origin": "https://evil.net"})
+    assert caught.value.status == 403
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
 def served(request: Any) -> Iterator[tuple[Server, str]]:
-    app, path = request.param
-    with gunicorn(app) as server:
+    module, path = request.param
+    with gunicorn(f"{module}:app") as server:
         yield server, path
         server.stop()
         assert "Traceback" not in server.output

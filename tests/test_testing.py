@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import django.test
@@ -509,3 +511,31 @@ def test_a_handler_left_running_fails_its_test(pytester: pytest.Pytester) -> Non
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*still running*", "*the handler echo() of '/left' is here*"])
+
+
+def test_the_documentation_is_true(pytester: pytest.Pytester) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+    pytester.makeconftest(
+        """
+        import flask
+        import pytest
+        from syncws.flask import WebSockets
+
+        @pytest.fixture
+        def flask_app():
+            app = flask.Flask("documented")
+            app.secret_key = "the tests'"
+            @app.post("/login")
+            def login():
+                flask.session["user"] = flask.request.form["name"]
+                return ""
+            @WebSockets(app).route("/whoami")
+            def whoami(session):
+                session.send(flask.session["user"])
+            return app
+        """
+    )
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    pytester.makepyfile("\n\n".join(blocks))
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=sum(block.count("def test_") for block in blocks))

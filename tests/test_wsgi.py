@@ -129,7 +129,12 @@ def test_headers_of_the_server_and_of_the_application() -> None:
     def application(environ: Any, start_response: Any) -> Any:
         start_response(
             "200 Fine",
-            [("Connection", "keep-alive"), ("Keep-Alive", "1"), ("Date", "today"), ("X-Own", "1")],
+            [
+                ("Connection", "keep-alive"),
+                ("Keep-Alive", "1"),
+                ("Date", "today"),
+                ("X-Own", " 1\t"),  # as Django's cookies
+            ],
         )
         return [b"x"]
 
