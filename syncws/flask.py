@@ -1,14 +1,14 @@
 """WebSocket routes for Flask::
 
     from flask import Flask
-    from syncws.flask import WebSockets
+    from syncws.flask import WebSockets, messages
 
     app = Flask(__name__)
     websockets = WebSockets(app, ping_interval=20)
 
     @websockets.route("/rooms/<room>")
     def room(session, room):
-        for message in session:
+        for message in messages(session):
             session.send(message)
 
 ``before_request`` functions, the session cookie and ``abort()`` in them act
@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
     from .base import BaseSession
+    from .session import Session
 
-__all__ = ["WebSockets"]
+__all__ = ["WebSockets", "messages"]
 
 logger = logging.getLogger("syncws")
 
@@ -130,6 +131,20 @@ class WebSockets:
             return handler
 
         return decorate
+
+
+def messages(session: Session) -> Iterator[str | bytes]:
+    """The session's messages, each handled in contexts of its own, as a request is:
+    ``g`` is empty, and at the end ``teardown_request`` and ``teardown_appcontext``
+    functions give back what the work on the message has taken, such as a
+    database connection. In the handler's thread; raises as ``for message in
+    session`` does.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # of Werkzeug's LocalProxy
+    for message in session:
+        # A request's context makes do with the application's that it finds.
+        with app.app_context(), app.request_context(session.environ):
+            yield message
 
 
 class _View(partial[Any]):
