@@ -1,5 +1,8 @@
 """An echo with Bottle: ``gunicorn examples.bottle_echo:app``."""
 
+# Bottle has no types, and what pyright makes of it is wrong.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import bottle

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
@@ -10,6 +12,8 @@ from django.urls import path
 
 import syncws
 from syncws.django import messages, websocket
+
+View = Callable[[HttpRequest], HttpResponse]
 
 if not settings.configured:
     settings.configure(
@@ -29,13 +33,12 @@ if not settings.configured:
     django.setup()
 
 
-def say_the_secret(get_response):  # type: ignore[no-untyped-def]  # Django's own protocol
+def say_the_secret(get_response: View) -> View:
     def middleware(request: HttpRequest) -> HttpResponse:
         if request.path.startswith("/ws/") and request.GET.get("secret") != "open":
             return HttpResponse("say the secret", status=401)
         request.session["visits"] = request.session.get("visits", 0) + 1
-        response: HttpResponse = get_response(request)
-        return response
+        return get_response(request)
 
     return middleware
 

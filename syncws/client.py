@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .client_handshake import ClientHandshake, Headers, Opened
 from .close import CloseCode, CloseReason
-from .options import Options
+from .options import Options, SessionOptions
 from .session import Session
 from .transport import BrokenError, DeadlineError, Transport, make_transport
 from .url import Url, parse_url
@@ -24,6 +24,8 @@ from .url import Url, parse_url
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
+
+    from typing_extensions import Unpack
 
 __all__ = ["ClientSession", "connect"]
 
@@ -111,7 +113,7 @@ def connect(
     ssl_context: ssl.SSLContext | None = None,
     unix_path: str | os.PathLike[str] | None = None,
     open_timeout: float = 10.0,
-    **options: Any,
+    **options: Unpack[SessionOptions],
 ) -> ClientSession:
     """Open a session with a server::
 

@@ -11,7 +11,7 @@ before the session begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from .connectors import SUPPORTED
 from .handshake import RESERVED, Accept, Reject, negotiate
@@ -19,6 +19,10 @@ from .upgrade import WebSocketUpgrade, note_refusal, open_session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
+
+    from .handlers import Handler, RawHandler
+    from .options import RawRouteOptions, RouteOptions
 
 __all__ = ["Response", "carry_out_upgrades", "respond"]
 
@@ -42,6 +46,22 @@ class Response(NamedTuple):
         return int(self.status[:3])
 
 
+@overload
+def respond(
+    environ: WSGIEnvironment,
+    handler: Handler | WebSocketUpgrade,
+    *,
+    raw: Literal[False] = False,
+    **options: Unpack[RouteOptions],
+) -> Response: ...
+@overload
+def respond(
+    environ: WSGIEnvironment,
+    handler: RawHandler,
+    *,
+    raw: Literal[True],
+    **options: Unpack[RawRouteOptions],
+) -> Response: ...
 def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: Any) -> Response:
     """The response of a view that opens a WebSocket, for any WSGI framework::
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
 from django.core import signals
 from django.http import HttpRequest, HttpResponse
@@ -28,11 +28,48 @@ from .handlers import check_handler
 from .upgrade import WebSocketUpgrade
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import RawRouteOptions, RouteOptions
+    from .raw import RawSession
     from .session import Session
 
 __all__ = ["messages", "websocket"]
 
 
+P = ParamSpec("P")
+
+
+@overload
+def websocket(
+    view: Callable[Concatenate[HttpRequest, Session, P], Any],
+    /,
+    *,
+    raw: Literal[False] = False,
+    **options: Unpack[RouteOptions],
+) -> Callable[Concatenate[HttpRequest, P], HttpResponse]: ...
+@overload
+def websocket(
+    view: Callable[Concatenate[HttpRequest, RawSession, P], Any],
+    /,
+    *,
+    raw: Literal[True],
+    **options: Unpack[RawRouteOptions],
+) -> Callable[Concatenate[HttpRequest, P], HttpResponse]: ...
+@overload
+def websocket(
+    *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, Session, P], Any]],
+    Callable[Concatenate[HttpRequest, P], HttpResponse],
+]: ...
+@overload
+def websocket(
+    *, raw: Literal[True], **options: Unpack[RawRouteOptions]
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, RawSession, P], Any]],
+    Callable[Concatenate[HttpRequest, P], HttpResponse],
+]: ...
 def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a Django view of ``view(request, session, **url_parameters)``:
     ``@websocket``, ``@websocket(**options)``, or ``websocket(view)`` in ``path()``.
@@ -48,9 +85,11 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     WebSocketUpgrade(view, **options)  # complain here, not at the first request
 
     @functools.wraps(view)
-    def upgrade(request: HttpRequest, **parameters: Any) -> HttpResponse:
+    def upgrade(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         environ: Any = request.META
-        response = respond(environ, lambda session: view(request, session, **parameters), **options)
+        response = respond(
+            environ, lambda session: view(request, session, *args, **kwargs), **options
+        )
         answer = HttpResponse(response.body, status=response.code)
         del answer["Content-Type"]
         for name, value in response.headers:

@@ -23,9 +23,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from flask import Blueprint, Flask, Response, current_app, request, request_started
 from werkzeug.exceptions import HTTPException
@@ -35,15 +35,19 @@ from werkzeug.wrappers import Response as BaseResponse
 from .close import CloseCode, CloseReason
 from .handlers import check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
-from .options import Options
+from .options import Options, RawRouteOptions, RouteOptions
 from .upgrade import open_session, refuse
 
 if TYPE_CHECKING:
+    from typing import Concatenate
+
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask.sansio.app import App
     from flask.typing import ResponseReturnValue
+    from typing_extensions import Unpack
 
     from .base import BaseSession
+    from .raw import RawSession
     from .session import Session
 
 __all__ = ["WebSockets", "messages"]
@@ -52,7 +56,25 @@ logger = logging.getLogger("syncws")
 
 _OPTION_NAMES = frozenset(field.name for field in dataclasses.fields(Options))
 
-AnyHandler = TypeVar("AnyHandler", bound=Callable[..., Any])
+SessionHandler = TypeVar("SessionHandler", bound="Callable[Concatenate[Session, ...], Any]")
+RawSessionHandler = TypeVar(
+    "RawSessionHandler", bound="Callable[Concatenate[RawSession, ...], Any]"
+)
+ViewDecorator = Callable[[Any], Any]
+
+
+class FlaskRouteOptions(RouteOptions, total=False):
+    """Those of Werkzeug's ``Rule`` that make sense here, too."""
+
+    defaults: Mapping[str, Any]
+    host: str
+    merge_slashes: bool
+    strict_slashes: bool
+    subdomain: str
+
+
+class FlaskRawRouteOptions(FlaskRouteOptions, RawRouteOptions, total=False):
+    """The same for ``raw=True``."""
 
 
 class WebSockets:
@@ -64,9 +86,11 @@ class WebSockets:
     Without ``app``, call ``init_app()`` later: routes may be declared before.
     """
 
-    def __init__(self, app: Flask | Blueprint | None = None, **options: Any) -> None:
+    def __init__(
+        self, app: Flask | Blueprint | None = None, **options: Unpack[RouteOptions]
+    ) -> None:
         Options(**options)  # complain here, not at the first route
-        self._options = options
+        self._options: dict[str, Any] = {**options}
         self._routes: list[tuple[str, dict[str, Any]]] = []
         self._app: Flask | Blueprint | None = None
         if app is not None:
@@ -79,15 +103,37 @@ class WebSockets:
         for rule, rule_options in self._routes:
             app.add_url_rule(rule, **rule_options)
 
+    @overload
     def route(
         self,
         rule: str,
         blueprint: Blueprint | None = None,
         *,
         endpoint: str | None = None,
-        decorators: Sequence[Callable[[Any], Any]] = (),
+        decorators: Sequence[ViewDecorator] = (),
+        raw: Literal[False] = False,
+        **options: Unpack[FlaskRouteOptions],
+    ) -> Callable[[SessionHandler], SessionHandler]: ...
+    @overload
+    def route(
+        self,
+        rule: str,
+        blueprint: Blueprint | None = None,
+        *,
+        endpoint: str | None = None,
+        decorators: Sequence[ViewDecorator] = (),
+        raw: Literal[True],
+        **options: Unpack[FlaskRawRouteOptions],
+    ) -> Callable[[RawSessionHandler], RawSessionHandler]: ...
+    def route(
+        self,
+        rule: str,
+        blueprint: Blueprint | None = None,
+        *,
+        endpoint: str | None = None,
+        decorators: Sequence[ViewDecorator] = (),
         **options: Any,
-    ) -> Callable[[AnyHandler], AnyHandler]:
+    ) -> Callable[[Any], Any]:
         """Make the decorated function the handler of the WebSockets at ``rule``.
 
         It is called with the session and the URL's parameters. With
@@ -108,7 +154,7 @@ class WebSockets:
             (session_options if name in _OPTION_NAMES else rule_options)[name] = value
         resolved = Options(**session_options)
 
-        def decorate(handler: AnyHandler) -> AnyHandler:
+        def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
             check_handler(handler)
             view: Any = functools.update_wrapper(_View(_upgrade, handler, resolved), handler)
             for decorator in decorators:

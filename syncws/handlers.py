@@ -61,7 +61,7 @@ def run_handler(
     session.end(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))
 
 
-def stream(function: Callable[..., Iterable[Any]]) -> Handler:
+def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
     """Make a handler of a generator that turns messages into answers::
 
         @syncws.websocket
@@ -83,15 +83,15 @@ def stream(function: Callable[..., Iterable[Any]]) -> Handler:
     check_handler(function)
 
     @functools.wraps(function)
-    def handler(session: Session, **parameters: Any) -> None:
-        _send_all(session, function(iter(session), **parameters))
+    def handler(session: Session, *args: Any, **kwargs: Any) -> None:
+        _send_all(session, function(iter(session), *args, **kwargs))
 
     return handler
 
 
 def exchange(
     *, send: Iterable[Any] | Callable[..., Iterable[Any]], receive: Callable[[Any], object]
-) -> Handler:
+) -> Callable[..., None]:
     """Make a handler of a source of messages and a sink for the peer's: both run
     at once, neither waits for the other.
 
@@ -117,12 +117,12 @@ def exchange(
     elif not isinstance(send, Iterable):
         raise TypeError(f"send is an iterable, or a function that gives one, not {send!r}")
 
-    def handler(session: Session, **parameters: Any) -> None:
+    def handler(session: Session, *args: Any, **kwargs: Any) -> None:
         failures: list[BaseException] = []
 
         def send_all() -> None:
             try:
-                _send_all(session, send(**parameters) if callable(send) else send)
+                _send_all(session, send(*args, **kwargs) if callable(send) else send)
             except ConnectionClosed as exc:
                 if exc.session is not session:
                     failures.append(exc)

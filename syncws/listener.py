@@ -46,7 +46,8 @@ class Listener:
     #: leaves unread is skipped.
     binary_format: BinaryFormat = "bytes"
 
-    def on_open(self, session: Session, **parameters: Any) -> Any:
+    # With both kinds of Any, type checkers let it be overridden with any parameters.
+    def on_open(self, session: Session, *args: Any, **parameters: Any) -> Any:
         """The session has opened; gets the URL's parameters, and gives the process object."""
         return None
 

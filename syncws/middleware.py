@@ -12,6 +12,9 @@ from .upgrade import WebSocketUpgrade
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
+
+    from .options import RouteOptions
 
 __all__ = ["WebSocketMiddleware"]
 
@@ -39,7 +42,7 @@ class WebSocketMiddleware:
         self,
         wsgi_app: WSGIApplication,
         handlers: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
-        **options: Any,
+        **options: Unpack[RouteOptions],
     ) -> None:
         self.wsgi_app = carry_out_upgrades(wsgi_app)
         for path in handlers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from .deflate import Deflate
 from .handshake import check_headers, parse_origin
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Headers = Sequence[tuple[str, str]]
 
-__all__ = ["Options"]
+__all__ = ["Options", "RawRouteOptions", "RouteOptions", "SessionOptions"]
 
 Subprotocols = Sequence[str] | Callable[[Sequence[str]], str | None]
 
@@ -112,6 +112,35 @@ class Options:
         _check_status("on_handshake_failure", self.on_handshake_failure)
         if not callable(self.on_non_websocket_request):
             _check_status("on_non_websocket_request", self.on_non_websocket_request)
+
+
+class SessionOptions(TypedDict, total=False):
+    """Those of a session itself: for editors and type checkers, as the two below.
+    ``Options`` says what they mean."""
+
+    ping_interval: float | None
+    timeout: float
+    close_timeout: float
+    max_message_size: int
+    max_frame_size: int | None
+    compression: Deflate | Literal["deflate"] | None
+    masking: bool | None
+
+
+class RouteOptions(SessionOptions, total=False):
+    """Those of a server's route; ``raw`` is an argument of its own."""
+
+    subprotocols: Subprotocols
+    origins: Sequence[str] | None
+    headers: Headers | Callable[[WSGIEnvironment], Headers]
+    on_handshake_failure: int
+    on_non_websocket_request: int | WSGIApplication
+
+
+class RawRouteOptions(RouteOptions, total=False):
+    """Those of a route with ``raw=True``."""
+
+    install_extensions: bool
 
 
 def _positive(name: str, value: Any) -> None:

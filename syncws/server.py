@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .connection import ServerConnection
 from .deferred import carry_out_upgrades
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
 
     from .handlers import Handler, RawHandler
+    from .options import RawRouteOptions, RouteOptions
 
 __all__ = ["Server", "serve"]
 
@@ -57,6 +59,28 @@ COMPLAIN_EVERY = 60.0
 CUT_TIMEOUT = 1.0
 
 
+@overload
+def serve(
+    app_or_handler: WSGIApplication | Handler,
+    host: str,
+    port: int = 0,
+    ssl_context: ssl.SSLContext | None = None,
+    *,
+    max_connections: int = 1000,
+    raw: Literal[False] = False,
+    **options: Unpack[RouteOptions],
+) -> Server: ...
+@overload
+def serve(
+    app_or_handler: RawHandler,
+    host: str,
+    port: int = 0,
+    ssl_context: ssl.SSLContext | None = None,
+    *,
+    max_connections: int = 1000,
+    raw: Literal[True],
+    **options: Unpack[RawRouteOptions],
+) -> Server: ...
 def serve(
     app_or_handler: WSGIApplication | Handler | RawHandler,
     host: str,

@@ -24,6 +24,9 @@ from .session import Session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from typing_extensions import Unpack
+
+    from .options import RawRouteOptions, RouteOptions
 
 __all__ = [
     "BUSY",
@@ -59,10 +62,12 @@ class WebSocketUpgrade:
 
     @overload
     def __init__(
-        self, handler: Handler, *, raw: Literal[False] = False, **options: Any
+        self, handler: Handler, *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
     ) -> None: ...
     @overload
-    def __init__(self, handler: RawHandler, *, raw: Literal[True], **options: Any) -> None: ...
+    def __init__(
+        self, handler: RawHandler, *, raw: Literal[True], **options: Unpack[RawRouteOptions]
+    ) -> None: ...
     def __init__(self, handler: Callable[..., Any], **options: Any) -> None:
         check_handler(handler)
         self.handler = handler
@@ -83,11 +88,11 @@ class WebSocketUpgrade:
 def websocket(handler: Handler, /) -> WebSocketUpgrade: ...
 @overload
 def websocket(
-    *, raw: Literal[False] = False, **options: Any
+    *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
 ) -> Callable[[Handler], WebSocketUpgrade]: ...
 @overload
 def websocket(
-    *, raw: Literal[True], **options: Any
+    *, raw: Literal[True], **options: Unpack[RawRouteOptions]
 ) -> Callable[[RawHandler], WebSocketUpgrade]: ...
 def websocket(
     handler: Callable[..., Any] | None = None, /, **options: Any

@@ -12,6 +12,8 @@ import requests
 import websocket
 
 import syncws
+from examples import typed_app
+from syncws.testing import WebSocketClient
 
 from .clients import connect
 from .pairs import PATIENCE
@@ -96,3 +98,37 @@ def test_settings_of_the_readme_are_valid() -> None:
 
     known = Config().settings
     assert {name for name in settings if not name.startswith("__")} <= set(known)
+
+
+def test_the_typed_application() -> None:
+    client = WebSocketClient(typed_app.app)
+    ann = client.connect("/rooms/red/1?name=Ann", subprotocols=["chat"])
+    bob = client.connect("/rooms/red/1?name=Bob", headers={"Origin": "https://elsewhere.example"})
+    ann.send("hello")
+    assert [ann.receive(), bob.receive()] == ["Ann: hello"] * 2
+    assert ann.subprotocol == "chat"
+    ann.send(b"")
+    assert ann.wait_closed().code == 1003
+    ann.close()
+    bob.close()
+    with client.connect("/add") as peer:
+        peer.send_json([1, 2, 3])
+        assert peer.receive_json() == {"sum": 6}
+    with client.connect("/count/2") as peer:
+        for message in "abc":
+            peer.send(message)
+        assert [peer.receive(), peer.receive()] == ["0 a", "1 b"]
+        assert peer.wait_closed().reason == "that is all"
+    with client.connect("/frames") as peer:
+        peer.ping(b"own")
+        assert peer.receive_ping() == b"own"
+        peer.send("one")
+        assert peer.receive() == "one"
+    with client.connect("/journal") as peer:
+        peer.send("an entry")
+        assert peer.receive() == "1 entries"
+    assert typed_app.journal.entries.get(timeout=PATIENCE) == "49152: an entry"
+    assert typed_app.app.test_client().get("/figures").json == {
+        "open": syncws.stats().open,
+        "received": syncws.stats().messages_received,
+    }

@@ -239,12 +239,12 @@ def test_options_are_checked_at_once() -> None:
     with pytest.raises(ValueError, match="timeout"):
         WebSockets(timeout=-1)
     with pytest.raises(TypeError, match="max_size"):
-        WebSockets(max_size=1)
+        WebSockets(max_size=1)  # type: ignore[call-arg]  # that is the test
     websockets = WebSockets(Flask("tests"))
     with pytest.raises(ValueError, match="ping_interval"):
         websockets.route("/ws", ping_interval=0)
     with pytest.raises(TypeError, match="ping_intervall"):
-        websockets.route("/ws", ping_intervall=5)(handler)
+        websockets.route("/ws", ping_intervall=5)(handler)  # type: ignore[call-overload]  # as above
 
     async def coroutine(session: syncws.Session) -> None: ...
 

@@ -55,4 +55,4 @@ def test_d9_refuses_what_can_not_be() -> None:
     with pytest.raises(ValueError, match="use '/echo', not 'echo'"):
         WebSocketMiddleware(wsgi_app, {"echo": echo})
     with pytest.raises(TypeError):
-        WebSocketMiddleware(wsgi_app, {"/echo": echo}, no_such_option=1)
+        WebSocketMiddleware(wsgi_app, {"/echo": echo}, no_such_option=1)  # type: ignore[call-arg]  # that is the test

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, ForwardRef
 
 import pytest
 
 from syncws import Options
+from syncws.options import RawRouteOptions
 
 
 def test_defaults_are_safe() -> None:
@@ -49,3 +51,13 @@ def test_what_can_not_be_is_refused_at_once(option: dict[str, Any], match: str) 
 def test_unknown_option() -> None:
     with pytest.raises(TypeError, match="max_size"):
         Options(max_size=5)  # type: ignore[call-arg]  # that is the test
+
+
+def test_what_type_checkers_know_is_all_there_is() -> None:
+    known = {
+        name: hint.__forward_arg__
+        for name, hint in RawRouteOptions.__annotations__.items()
+        if isinstance(hint, ForwardRef)
+    }
+    fields = {field.name: field.type for field in dataclasses.fields(Options)}
+    assert {**known, "raw": "bool"} == fields

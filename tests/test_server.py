@@ -105,7 +105,7 @@ def test_options_are_for_a_handler() -> None:
     with pytest.raises(TypeError, match="subprotocols: a WSGI application takes no options"):
         syncws.serve(page, "127.0.0.1", 0, subprotocols=["v1"])
     with pytest.raises(TypeError, match="nonsense"):
-        syncws.serve(echo, "127.0.0.1", 0, nonsense=1)
+        syncws.serve(echo, "127.0.0.1", 0, nonsense=1)  # type: ignore[call-overload]  # that is the test
 
 
 class Application:
@@ -164,7 +164,7 @@ def test_what_can_not_be_called_or_is_async_is_refused() -> None:
     with pytest.raises(TypeError, match="remove 'async'"):
         syncws.serve(handler, "127.0.0.1", 0)
     with pytest.raises(TypeError, match="a handler is a function"):
-        syncws.serve("app", "127.0.0.1", 0)  # type: ignore[arg-type]  # that is the test
+        syncws.serve("app", "127.0.0.1", 0)  # type: ignore[call-overload]  # that is the test
 
 
 # Where
