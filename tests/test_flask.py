@@ -14,8 +14,9 @@ from flask import Blueprint, Flask, abort, request, url_for
 import syncws
 from syncws.flask import WebSockets
 from syncws.masking import mask
+from syncws.testing import WebSocketClient
 
-from .clients import connect, exchange, handshake
+from .clients import exchange, handshake
 from .pairs import PATIENCE
 from .servers import Server, gunicorn
 
@@ -148,13 +149,11 @@ def test_e1_installed_once_with_options_for_all_routes() -> None:
         session.send(f"{session.ping_interval} {session.timeout}")
         session.receive()
 
-    with syncws.serve(app, "127.0.0.1", 0) as running:
-        for path in ("/one", "/two"):
-            peer = connect(running.port, path)
+    for path in ("/one", "/two"):
+        with WebSocketClient(app).connect(path) as peer:
             assert peer.receive() == "7 3"
             peer.send("x" * 101)
-            assert peer.expect_close()[0] == 1009
-            peer.close_socket()
+            assert peer.wait_closed().code == 1009
 
 
 def test_e1_masking_for_all_routes_raw_ones_too() -> None:
@@ -187,12 +186,9 @@ def test_e2_a_routes_options_override_the_installed_ones_on_blueprints_too() -> 
     websockets.route("/ws/<room>", ping_interval=None)(say)
     websockets.route("/ws/<room>", blueprint, timeout=5)(say)
     app.register_blueprint(blueprint)
-    with syncws.serve(app, "127.0.0.1", 0) as running:
-        for path, said in (("/ws/red", "red None 3"), ("/chat/ws/blue", "blue 7 5")):
-            peer = connect(running.port, path)
+    for path, said in (("/ws/red", "red None 3"), ("/chat/ws/blue", "blue 7 5")):
+        with WebSocketClient(app).connect(path) as peer:
             assert peer.receive() == said
-            peer.answer_close()
-            peer.close_socket()
 
 
 def test_a_raw_route() -> None:
@@ -202,11 +198,9 @@ def test_a_raw_route() -> None:
     def say(session: syncws.RawSession, word: str) -> None:
         session.send_frame(syncws.Frame(syncws.Opcode.PONG, word.encode()))
 
-    with syncws.serve(app, "127.0.0.1", 0) as running:
-        peer = connect(running.port, "/raw/word")
-        assert peer.expect_pong() == b"word"
-        peer.expect_end()
-        peer.close_socket()
+    with WebSocketClient(app).connect("/raw/word") as peer:
+        assert peer.receive_pong() == b"word"
+        assert peer.wait_closed().cause == "eof", "the handler has sent no Close"
 
 
 def test_blueprints() -> None:
