@@ -101,11 +101,13 @@ class PlainFrame:
     not at the end of a megabyte (RFC 6455 section 8.1).
     """
 
-    __slots__ = ("_binary", "_decode", "_key", "_text", "missing")
+    __slots__ = ("_binary", "_decode", "_key", "_text", "held", "missing")
 
     def __init__(self, *, text: bool, size: int, key: bytes) -> None:
         #: Bytes of the payload that have yet to come.
         self.missing = size
+        #: Bytes of it that are kept here.
+        self.held = 0
         self._key = key
         self._decode = codecs.getincrementaldecoder("utf-8")().decode if text else None
         self._text: list[str] = []
@@ -117,6 +119,7 @@ class PlainFrame:
         Raises ``UnicodeDecodeError`` as soon as the text can not be UTF-8.
         """
         self.missing -= len(data)
+        self.held += len(data)
         part = mask(data, self._key) if self._key else data
         # The key goes on where these bytes have left it.
         turn = len(data) % 4
@@ -138,6 +141,7 @@ class PlainFrame:
 
     def take_out(self) -> str | bytes:
         """What has come so far; it will not be part of the message that ``take()`` gives."""
+        self.held = 0
         if self._decode is None:
             binary, self._binary = b"".join(self._binary), []
             return binary

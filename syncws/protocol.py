@@ -180,6 +180,15 @@ class Protocol:
         """Bytes that the message being received is known to lack; 0 for unknown."""
         return self._plain.missing if self._plain is not None else 0
 
+    @property
+    def held(self) -> int:
+        """Bytes, or characters, that are kept of a message that has not come whole."""
+        if self._plain is not None:
+            return self._plain.held
+        if self._text is not None:
+            return self._text.tell()
+        return len(self._binary or b"")
+
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; ignored once its Close or a fault has come."""
         if self.close_received or self.failed:
@@ -192,6 +201,8 @@ class Protocol:
 
     def next_event(self) -> Event | None:
         """The next event in what was received, None when more bytes are needed."""
+        if self.streaming and self.held:
+            return Part(self._take_held(), finished=False)
         while self._parsed < len(self._received):
             before = self._parsed
             if self._plain is not None:
@@ -314,7 +325,12 @@ class Protocol:
         if finished:
             self._message_size = 0
         if self.streaming:
-            return self._part(self._accumulated(payload, finished), finished)
+            # The accumulators stay, empty: they say that a message is open.
+            if isinstance(payload, str):
+                self._text = None if finished else io.StringIO()
+                return self._part(payload, finished)
+            self._binary = None if finished else bytearray()
+            return self._part(bytes(payload), finished)
         if isinstance(payload, str):
             if self._text is None:
                 if finished:
@@ -337,17 +353,15 @@ class Protocol:
         self._binary = None
         return binary
 
-    def _accumulated(self, payload: str | bytes, finished: bool) -> str | bytes:
-        """What has come of a message before it was to come in parts, with ``payload``.
-
-        The accumulators stay, empty: they say that a message is open.
-        """
-        if isinstance(payload, str):
-            text = self._text.getvalue() + payload if self._text is not None else payload
-            self._text = None if finished else io.StringIO()
+    def _take_held(self) -> str | bytes:
+        """What has come of a message before it was to come in parts."""
+        if self._plain is not None:
+            return self._plain.take_out()
+        if self._text is not None:
+            text, self._text = self._text.getvalue(), io.StringIO()
             return text
-        binary = bytes(self._binary + payload) if self._binary is not None else bytes(payload)
-        self._binary = None if finished else bytearray()
+        assert self._binary is not None
+        binary, self._binary = bytes(self._binary), bytearray()
         return binary
 
     def _part(self, data: str | bytes, finished: bool) -> Part | None:

@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader"]
 
-#: What the ping thread reads ahead for a handler that is elsewhere, at most
-#: (the message that crosses a limit included). Then reading stops, and TCP
-#: holds the peer back.
+#: What the ping thread reads ahead for a handler that is elsewhere, at most (and
+#: what one read brings beyond). Then reading stops, and TCP holds the peer back.
 MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 256 * 1024
 
@@ -250,10 +249,15 @@ class Reader:
 
     @property
     def held_back(self) -> bool:
-        """Whether reading ahead has stopped: the queue is full, or a fault ends it."""
+        """Whether reading ahead has stopped: the queue is full, or a fault ends it.
+
+        A message that is still arriving counts as well: the handler may want
+        to read it as a stream.
+        """
+        queued = self._bytes_queued - self._bytes_taken
         return (
             len(self._queue) >= MAX_QUEUED_MESSAGES
-            or self._bytes_queued - self._bytes_taken >= MAX_QUEUED_BYTES
+            or queued + self._protocol.held >= MAX_QUEUED_BYTES
             or self._fault is not None
         )
 

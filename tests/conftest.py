@@ -36,6 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_collection_finish() -> None:
+    # What is there by now stays. Each test ends with a collection, which need
+    # not look at it again: that took more time than the tests.
+    gc.collect()
+    gc.freeze()
+
+
 def _sockets() -> set[str]:
     """The sockets and pipes that this process holds, by inode."""
     found = set()

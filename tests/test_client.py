@@ -33,6 +33,8 @@ from .background import BIG, Background, closed
 from .pairs import PATIENCE, Peer, frame
 from .servers import gunicorn
 
+pytestmark = pytest.mark.usefixtures("quick_stand_in")
+
 
 class Listener:
     """A server as a socket; what it answers is for the test to say."""

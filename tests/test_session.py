@@ -16,6 +16,8 @@ from .background import BIG, Background, closed
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
+pytestmark = pytest.mark.usefixtures("quick_stand_in")
+
 Both = tuple[Session, Peer]
 
 

@@ -13,10 +13,13 @@ from wsproto.events import BytesMessage, CloseConnection, Pong, TextMessage
 
 import syncws
 from syncws import CloseReason, Session, reader, streams
+from syncws.transport import MAX_READ_SIZE
 
 from .background import Background, closed
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
+
+pytestmark = pytest.mark.usefixtures("quick_stand_in")
 
 Both = tuple[Session, Peer]
 TEXT, BINARY, CONTINUATION, PING = 1, 2, 0, 9
@@ -316,6 +319,25 @@ def test_a_slow_reader_of_a_stream_holds_the_peer_back(
     queued = session._reader._bytes_queued - session._reader._bytes_taken
     assert queued < reader.MAX_QUEUED_BYTES + 70_000
     assert file.read(60_000) == b"x" * 60_000
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_large_message_is_not_read_ahead_whole(
+    make_session: MakeSession, fragmented: bool
+) -> None:
+    """The handler is elsewhere at first, and reads it as a stream later."""
+    size = 20 * 1024 * 1024
+    session, peer = make_session(max_message_size=2 * size)
+    sent = frame(BINARY, bytes(size), fin=not fragmented)
+    sent += frame(CONTINUATION, b"end") if fragmented else b""
+    sender = Background(peer.send_bytes, sent)
+    while not session._reader.held_back:
+        assert not session._reader._queue
+    file = session.receive_stream(PATIENCE)
+    assert len(file.read(1)) == 1
+    assert session._transport.received < 2 * MAX_READ_SIZE
+    assert len(file.read()) == size - 1 + 3 * fragmented
+    sender.result()
 
 
 def test_a_message_larger_than_the_limit_ends_a_stream(make_session: MakeSession) -> None:
