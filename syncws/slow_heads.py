@@ -12,6 +12,7 @@ handshake may stall too.
 from __future__ import annotations
 
 import contextlib
+import io
 import select
 import socket
 import threading
@@ -52,19 +53,38 @@ def look_at_head(conn: Any, *, tls: bool) -> Head:
     """How much of a request's head has come on ``conn``."""
     if isinstance(conn.parser, _Read) or conn.is_http2:
         return Head.WHOLE
-    if tls and conn.initialized:
-        return Head.PART
-    buffered: bytes = b"" if conn.parser is None else conn.parser.unreader.buf.getvalue()
+    if conn.parser is not None:
+        return Head.PART if tls else _take_head(conn)
     seen = _peek(conn.sock)
-    if seen is None and not buffered and _wait(conn.sock):
+    if seen is None and _wait(conn.sock):
         seen = _peek(conn.sock)
-    if seen is None and not buffered:
+    if seen is None:
         return Head.NOTHING
-    head = buffered + (seen or b"")
+    conn.data_ready = True  # gunicorn need not wait for it
     # The end of the stream, too, is gunicorn's to deal with.
-    if seen == b"" or (not tls and (b"\r\n\r\n" in head or len(head) >= _ENOUGH)):
-        return Head.WHOLE
-    return Head.PART
+    return Head.WHOLE if not seen or (not tls and _is_whole(seen)) else Head.PART
+
+
+def _take_head(conn: Any) -> Head:
+    """The same for a connection that is kept alive: what has come is put where
+    gunicorn finds it, so that it is not read twice."""
+    buffer: io.BytesIO = conn.parser.unreader.buf
+    try:
+        taken = conn.sock.recv(_ENOUGH, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        if not buffer.tell():
+            return Head.NOTHING
+        taken = None
+    except OSError:
+        taken = b""  # which gunicorn finds out
+    if taken:
+        buffer.seek(0, io.SEEK_END)
+        buffer.write(taken)
+    return Head.WHOLE if taken == b"" or _is_whole(buffer.getvalue()) else Head.PART
+
+
+def _is_whole(head: bytes) -> bool:
+    return b"\r\n\r\n" in head or len(head) >= _ENOUGH
 
 
 class SlowHeads:
