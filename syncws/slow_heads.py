@@ -35,6 +35,8 @@ HEAD_TIMEOUT = 20.0
 
 #: Bytes that most heads do not have.
 _USUAL = 2 * 1024
+#: Bytes that gunicorn reads at once.
+_AS_GUNICORN = 8 * 1024
 #: More than gunicorn takes for a head, with its defaults: it says so itself.
 _ENOUGH = 64 * 1024
 
@@ -69,18 +71,17 @@ def _take_head(conn: Any) -> Head:
     """The same for a connection that is kept alive: what has come is put where
     gunicorn finds it, so that it is not read twice."""
     buffer: io.BytesIO = conn.parser.unreader.buf
-    try:
-        taken = conn.sock.recv(_ENOUGH, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        if not buffer.tell():
-            return Head.NOTHING
-        taken = None
-    except OSError:
-        taken = b""  # which gunicorn finds out
-    if taken:
-        buffer.seek(0, io.SEEK_END)
+    buffer.seek(0, io.SEEK_END)
+    while True:
+        try:
+            taken = conn.sock.recv(_AS_GUNICORN, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return Head.PART if buffer.tell() else Head.NOTHING
+        except OSError:
+            return Head.WHOLE  # which gunicorn finds out
         buffer.write(taken)
-    return Head.WHOLE if taken == b"" or _is_whole(buffer.getvalue()) else Head.PART
+        if not taken or _is_whole(buffer.getvalue()):
+            return Head.WHOLE
 
 
 def _is_whole(head: bytes) -> bool:
@@ -97,22 +98,23 @@ class SlowHeads:
         # Once the worker stops.
         self._hurry: float | None = None
 
-    def due(self) -> float:
+    def due(self, timeout: float | None = None) -> float:
         """The moment (monotonic) until which a head that begins now may take."""
-        return monotonic() + (HEAD_TIMEOUT if self._hurry is None else self._hurry)
+        timeout = HEAD_TIMEOUT if timeout is None else timeout
+        return monotonic() + (timeout if self._hurry is None else min(timeout, self._hurry))
 
-    def read(self, conn: Any) -> None:
+    def read(self, conn: Any, timeout: float | None = None) -> None:
         """Wait for a request's head, and have ``conn`` give it when it is asked for one.
 
-        In a thread that has stepped out. Whatever is wrong with the head comes
-        to light when it is asked for, in gunicorn's own code. Raises
-        ``RuntimeError`` when the system has no thread left.
+        For ``timeout`` seconds at most (None: ``HEAD_TIMEOUT``). Whatever is
+        wrong with the head comes to light when it is asked for, in gunicorn's
+        own code. Raises ``RuntimeError`` when the system has no thread left.
         """
         deadline = _Deadline(conn)
         CLOCK.enter()
         with self._lock:
             self._deadlines.add(deadline)
-            CLOCK.schedule(deadline, self.due())
+            CLOCK.schedule(deadline, self.due(timeout))
         try:
             conn.sock.setblocking(True)
             conn.init()

@@ -16,6 +16,7 @@ import contextlib
 import logging
 import selectors
 import threading
+from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -43,23 +44,30 @@ __all__ = ["WebSocketWorker"]
 
 logger = logging.getLogger("syncws")
 
-#: What handle() gives for a connection that was a session's, and is closed.
-_SESSION_OVER = object()
+
+class _Outcome(Enum):
+    """What handle() gives for connections that gunicorn does not know how to finish."""
+
+    #: It was a session's, and is closed.
+    SESSION_OVER = "session over"
+    #: The main thread has to wait for its first byte.
+    SILENT = "silent"
+    #: The request's head has come, in a thread outside of the pool.
+    HEAD_READ = "head read"
+    #: There was no thread to see to it that it comes in time, and it is closed.
+    HEAD_REFUSED = "head refused"
+
 
 #: RFC 8441 section 3: the answer to a protocol that CONNECT can not be had with.
 _OVER_HTTP2 = Reject(501, "WebSockets are opened over HTTP/1.1 here, not over HTTP/2 (RFC 8441).")
 
-#: What handle() gives for a connection that the main thread has to wait for.
-_SILENT = object()
-
-#: What handle() gives for a connection whose head has come, in a thread outside
-#: of the pool, and for one that there was no such thread for.
-_SLOW_HEAD_READ = object()
-_SLOW_HEAD_CLOSED = object()
-
 #: Seconds that a stopping worker waits for heads that it is waiting for already.
 #: As long as gunicorn waits for another request on connections kept alive.
 STOP_HEAD_TIMEOUT = 2.0
+
+#: Seconds that a head may take when there are as many slow ones, and sessions, as
+#: there may be: it holds a thread of the pool. Two packets are closer together.
+FULL_HEAD_TIMEOUT = 0.5
 
 #: Seconds between two warnings that no more sessions can be taken.
 COMPLAIN_EVERY = 60.0
@@ -106,9 +114,15 @@ class WebSocketWorker(ThreadWorker):
         """Handle a connection with something to read."""
         head = look_at_head(conn, tls=self.cfg.is_ssl)
         if head is Head.NOTHING:
-            return _SILENT
+            return _Outcome.SILENT
         if head is Head.PART:
-            return self._wait_for_head(conn)
+            if self._step_out(conn):
+                return self._wait_for_head(conn)
+            # With no room for slow ones left, the quick ones are told from them here.
+            try:
+                self._slow_heads.read(conn, FULL_HEAD_TIMEOUT)
+            except RuntimeError as exc:
+                return self._refuse_head(conn, exc)
         self._local.connector = None
         try:
             result = super().handle(conn)
@@ -122,22 +136,24 @@ class WebSocketWorker(ThreadWorker):
         # where it would hold up every other connection.
         with contextlib.suppress(OSError):  # closed already
             conn.close(graceful=True)
-        return _SESSION_OVER
+        return _Outcome.SESSION_OVER
 
     def _wait_for_head(self, conn: Any) -> Any:
         """Read a head that takes its time, outside of the pool."""
-        if not self._step_out(conn):
-            conn.close()
-            return _SLOW_HEAD_CLOSED
         try:
             self._slow_heads.read(conn)
-        except RuntimeError as exc:  # no thread for the clock
-            conn.close()
+        except RuntimeError as exc:
             with self._sessions_lock:
                 self._session_threads -= 1
-                self._complain(str(exc))
-            return _SLOW_HEAD_CLOSED
-        return _SLOW_HEAD_READ
+            return self._refuse_head(conn, exc)
+        return _Outcome.HEAD_READ
+
+    def _refuse_head(self, conn: Any, error: RuntimeError) -> Any:
+        """There is no thread for the clock."""
+        conn.close()
+        with self._sessions_lock:
+            self._complain(str(error))
+        return _Outcome.HEAD_REFUSED
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request; one that asks for a WebSocket outside of the pool."""
@@ -222,25 +238,27 @@ class WebSocketWorker(ThreadWorker):
             result = fs.result()
         except BaseException:  # noqa: BLE001  # gunicorn asks again, and deals with it
             result = None
-        if result in (_SESSION_OVER, _SLOW_HEAD_READ):
-            with self._sessions_lock:
-                self._session_threads -= 1
-        if result is _SLOW_HEAD_READ:
-            self.enqueue_req(conn)
-            return
-        if result is _SILENT:
-            if self.alive:
-                self._wait_for_first_byte(conn)
-                return
-            conn.close()
-        if result in (_SESSION_OVER, _SLOW_HEAD_CLOSED, _SILENT):
-            self.nr_conns -= 1
+        if isinstance(result, _Outcome):
+            self._finish(conn, result)
             return
         connections = self.nr_conns
         super().finish_request(conn, fs)
         # gunicorn counts a connection twice when closing it fails, as it does
         # after a TLS client has gone; at zero it would not wait for sessions.
         self.nr_conns = max(self.nr_conns, connections - 1)
+
+    def _finish(self, conn: Any, outcome: _Outcome) -> None:
+        if outcome in (_Outcome.SESSION_OVER, _Outcome.HEAD_READ):
+            with self._sessions_lock:
+                self._session_threads -= 1
+        if outcome is _Outcome.HEAD_READ:
+            self.enqueue_req(conn)
+        elif outcome is _Outcome.SILENT and self.alive:
+            self._wait_for_first_byte(conn)
+        else:
+            if outcome is _Outcome.SILENT:
+                conn.close()
+            self.nr_conns -= 1
 
     def _wait_for_first_byte(self, conn: Any) -> None:
         """As gunicorn does it after a while, with a deadline of our own."""

@@ -116,6 +116,40 @@ def test_slow_heads_are_bounded(stack: ExitStack) -> None:
         status_when(server, lambda status: status["connections"] == 1)
 
 
+def test_a_head_in_two_packets_is_served_where_there_is_room_for_no_more_sessions(
+    stack: ExitStack,
+) -> None:
+    with gunicorn("tests.app:app", "--worker-connections=4") as server:
+        sessions = [connect(server.port, "/echo") for _ in range(2)]
+        for _ in range(3):
+            sock = open_connection(stack, server, REQUEST[:10])
+            server.get("/")  # so the rest comes later
+            sock.sendall(REQUEST[10:])
+            assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+            sock.close()
+        for session in sessions:
+            session.close_socket()
+
+
+def test_https_is_served_where_there_is_room_for_no_more_sessions(
+    stack: ExitStack, certificate: tuple[Path, Path]
+) -> None:
+    """Every head over TLS may be a slow one."""
+    key, file = certificate
+    arguments = [f"--certfile={file}", f"--keyfile={key}", "--worker-connections=4"]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with gunicorn("tests.app:app", *arguments) as server:
+        for _ in range(2):
+            head, sock, _ = exchange(server.port, handshake("/echo"), tls=context)
+            stack.callback(sock.close)
+            assert head.startswith("HTTP/1.1 101 ")
+        for _ in range(3):
+            head, sock, _ = exchange(server.port, REQUEST, tls=context)
+            assert head.startswith("HTTP/1.1 200 ")
+            sock.close()
+
+
 def _ended(sock: socket.socket) -> bool:
     try:
         return sock.recv(100) == b""
