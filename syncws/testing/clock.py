@@ -31,6 +31,8 @@ __all__ = ["Clock", "active_clock", "is_ready"]
 
 #: Seconds, real ones, for handlers to come to wait for their peers.
 PATIENCE = 5.0
+#: Seconds, real ones, between two looks at what nobody tells of.
+LOOK_AGAIN = 0.05
 
 _active: Clock | None = None
 
@@ -100,19 +102,25 @@ class Clock:
         """
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds!r}")
+        patience = time.monotonic() + PATIENCE
         with self._changed:
-            if not self._changed.wait_for(lambda: self._at_rest(handlers=wait), PATIENCE):
-                busy = self._busy_handlers()[0] if self._busy_handlers() else None
-                raise TimeoutError(
-                    "a peer and its session go on talking"
-                    if busy is None
-                    else f"{busy.whereabouts()}"
-                    "It does not wait for its peer; use wait=False if it is not meant to."
-                )
+            while not self._at_rest(handlers=wait):
+                if time.monotonic() > patience:
+                    raise TimeoutError(self._complaint(handlers=wait))
+                self._changed.wait(LOOK_AGAIN)
             self._now = math.ceil((self._now + seconds) * TICKS) / TICKS
             for tick in self._ticks:
                 tick.set()
         _Lap(self).wait()
+
+    def _complaint(self, *, handlers: bool) -> str:
+        busy = self._busy_handlers() if handlers else []
+        if not busy:
+            return "a session and its peer do not stop talking"
+        return (
+            f"{busy[0].whereabouts()}"
+            "It does not wait for its peer; use wait=False if it is not meant to."
+        )
 
     def _at_rest(self, *, handlers: bool) -> bool:
         """Whether nothing will happen before time is moved, or the test does something."""
@@ -145,7 +153,8 @@ class Clock:
             raise RuntimeError("another clock is in use")
         _active = self
         for name, module in list(sys.modules.items()):
-            if name.startswith("syncws.") and vars(module).get("monotonic") is time.monotonic:
+            ours = name.startswith("syncws.") and not name.startswith("syncws.testing.")
+            if ours and vars(module).get("monotonic") is time.monotonic:
                 self._replaced.append(module)
                 vars(module)["monotonic"] = self.monotonic
         CLOCK.look()
