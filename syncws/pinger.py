@@ -318,12 +318,11 @@ class Pinger:
                 standing_in = True
             elif since <= now:
                 standing_in = not self._reader.held_back
-                if standing_in:
-                    # To be told when the handler comes for a moment, and
-                    # leaves again with something read and not come to.
-                    self._reader.watched = False
-                    if self._reader.left_at != left_at:
-                        due = now  # it just did
+                # To be told when the handler comes for a moment, and leaves
+                # again: with something read and not come to, or with room for more.
+                self._reader.watched = False
+                if self._reader.left_at != left_at:
+                    due = now  # it just did
             else:
                 due = since if due is None else min(due, since)
         elif self._reader.watched:

@@ -340,6 +340,20 @@ def test_a_large_message_is_not_read_ahead_whole(
     sender.result()
 
 
+def test_after_a_message_that_was_not_read_ahead_somebody_stands_in_again(
+    make_session: MakeSession,
+) -> None:
+    session, peer = make_session(max_message_size=10_000_000, ping_interval=None)
+    sender = Background(peer.send_bytes, frame(BINARY, bytes(5_000_000)))
+    while not session._reader.held_back:
+        assert not session._reader._queue
+    # Nothing else wakes who looks after the session.
+    assert len(session.receive(PATIENCE)) == 5_000_000
+    sender.result()
+    peer.ping(b"are you there?")
+    assert peer.expect_pong() == b"are you there?"
+
+
 def test_a_message_larger_than_the_limit_ends_a_stream(make_session: MakeSession) -> None:
     session, peer = make_session(max_message_size=100)
     peer.send_bytes(frame(BINARY, b"x" * 80, fin=False))
