@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,12 +30,13 @@ EXAMPLES = [
 ]
 
 
-# WebOb, of Pyramid, imports it.
-@pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_in_the_test_client(example: tuple[str, str]) -> None:
     module, path = example
-    client = WebSocketClient(importlib.import_module(module).app)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Pyramid imports
+        app = importlib.import_module(module).app
+    client = WebSocketClient(app)
     with client.connect(
         f"{path}?secret=open&name=Ann", headers={"Accept-Encoding": "gzip"}
     ) as peer:
