@@ -32,8 +32,9 @@ __all__ = ["BrokenError", "DeadlineError", "TlsTransport", "Transport", "make_tr
 #: makes room for them before it waits: a session idle in receive() holds so
 #: much, which with LARGE_READ_SIZE made it 7 KiB larger.
 READ_SIZE = 4 * 1024
-#: The same after a read that was filled: there is more to come.
-LARGE_READ_SIZE = 64 * 1024
+#: The same after a read that brought so much: there is more to come, and what comes
+#: next may be as large. With room for a message of 64 KiB and its header.
+LARGE_READ_SIZE = 96 * 1024
 #: Bytes asked for in one read at most: more than a socket's buffer holds.
 MAX_READ_SIZE = 1024 * 1024
 
@@ -95,7 +96,7 @@ class Transport:
                 data = self._sock.recv(size)
             except OSError as exc:
                 raise BrokenError(exc) from exc
-            return self._took(data, size)
+            return self._took(data)
         deadline = monotonic() + timeout
         while True:
             if not self.wait(read=True, timeout=timeout):
@@ -114,15 +115,15 @@ class Transport:
             return None
         except OSError as exc:
             raise BrokenError(exc) from exc
-        return self._took(data, size)
+        return self._took(data)
 
     def _next_size(self, missing: int) -> int:
         size = self._read_size
         return size if missing <= size else min(missing, MAX_READ_SIZE)
 
-    def _took(self, data: bytes, size: int) -> bytes:
+    def _took(self, data: bytes) -> bytes:
         self.received += len(data)
-        self._read_size = LARGE_READ_SIZE if len(data) == size else READ_SIZE
+        self._read_size = LARGE_READ_SIZE if len(data) >= READ_SIZE else READ_SIZE
         return data
 
     def send(self, head: bytes, payload: bytes | bytearray | memoryview, timeout: float) -> None:
@@ -280,7 +281,7 @@ class TlsTransport(Transport):
                 return b""
             except (OSError, ValueError) as exc:  # ValueError: closed by the server
                 raise BrokenError(exc) from exc
-        return self._took(data, size)
+        return self._took(data)
 
     def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
         return self.send_now(head + payload)  # there is no sendmsg() for TLS
