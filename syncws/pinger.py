@@ -105,8 +105,8 @@ class Pinger:
         # where the peer's system had acknowledged when that was looked at last.
         self._ping_ends_at = 0
         self._acknowledged = 0
-        # When the handler had last left receive(), as it was seen last.
-        self._left_at = 0.0
+        # The reader's ``looked_at``, as it was seen last.
+        self._looked_at = 0.0
 
     # For the session
 
@@ -295,17 +295,17 @@ class Pinger:
         self._writer.close()
         self._ending.finish(reason)
 
-    def _handler_stays(self, left_at: float) -> bool:
+    def _handler_stays(self, looked_at: float) -> bool:
         """Whether the handler has been in receive() since it was looked at last."""
-        stays = left_at == self._left_at and self._reader.busy
-        self._left_at = left_at
+        stays = looked_at == self._looked_at and self._reader.busy
+        self._looked_at = looked_at
         return stays
 
     def _plan(self, due: float | None) -> _Plan:
         now = monotonic()
         standing_in = False
-        left_at = self._reader.left_at
-        if self._handler_stays(left_at):
+        looked_at = self._reader.looked_at
+        if self._handler_stays(looked_at):
             self._reader.watched = False
         # Asking to be told when the handler leaves receive() comes first, and
         # looking whether it is there second: so it cannot leave unseen. (It
@@ -313,15 +313,16 @@ class Pinger:
         # at here, which orders the two.)
         if not self._reader.busy:
             self._reader.watched = True
-            since = left_at + STAND_IN_AFTER
+            since = looked_at + STAND_IN_AFTER
             if self._ending.reason is not None:
                 standing_in = True
             elif since <= now:
-                standing_in = not self._reader.held_back
                 # To be told when the handler comes for a moment, and leaves
-                # again: with something read and not come to, or with room for more.
+                # again: with something read and not come to, or with room for
+                # more. Asking for that comes before looking at the room.
                 self._reader.watched = False
-                if self._reader.left_at != left_at:
+                standing_in = not self._reader.held_back
+                if self._reader.looked_at != looked_at:
                     due = now  # it just did
             else:
                 due = since if due is None else min(due, since)

@@ -38,6 +38,24 @@ def test_ping_is_answered_while_the_handler_is_busy_between_messages(
     assert peer.expect_pong(timeout=1.0) == b"still there"
 
 
+def test_pings_are_answered_while_the_handler_works_on_what_was_read_ahead(
+    session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never has to wait for a message then, nor does anybody stand in for it."""
+    session, peer = session_and_peer
+    for number in range(20):
+        peer.send(str(number))
+    peer.ping(b"read ahead")
+    assert peer.expect_pong() == b"read ahead"
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
+    monkeypatch.setattr(reader, "LOOK_AFTER", 0)
+    for number in range(19):
+        peer.ping(str(number).encode())
+        assert session.receive(PATIENCE) == str(number)
+        assert peer.expect_pong() == str(number).encode()
+    assert len(session._reader._queue) == 1
+
+
 def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
     session_and_peer: Both, quick_stand_in: None
 ) -> None:
