@@ -241,9 +241,8 @@ class Reader:
         """By the thread in receive(), which alone takes from the queue."""
         message = self._queue.popleft()
         self._bytes_taken += len(message)
-        if monotonic() - self.looked_at > LOOK_AFTER:
-            # There may be a ping behind all that is queued.
-            self.stand_in()
+        # There may be a ping behind all that is queued.
+        if monotonic() - self.looked_at > LOOK_AFTER and self.stand_in():
             self.looked_at = monotonic()
         return message
 
@@ -268,16 +267,20 @@ class Reader:
             or self._fault is not None
         )
 
-    def stand_in(self) -> None:
-        """One turn in the handler's place: read what has arrived, never wait for more."""
+    def stand_in(self) -> bool:
+        """One turn in the handler's place: read what has arrived, never wait for more.
+
+        False when somebody else is reading.
+        """
         if not self.read_lock.acquire(blocking=False):
-            return
+            return False
         try:
             # Once its input means nothing any more the peer is still read, and
             # its bytes thrown away, up to its end of file.
             if self._take_in() and not self._ending.finished:
                 self._read_now()
                 self._take_in()
+            return True
         finally:
             self.read_lock.release()
 

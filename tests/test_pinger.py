@@ -39,21 +39,33 @@ def test_ping_is_answered_while_the_handler_is_busy_between_messages(
 
 
 def test_pings_are_answered_while_the_handler_works_on_what_was_read_ahead(
-    session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never has to wait for a message then, nor does anybody stand in for it."""
-    session, peer = session_and_peer
-    for number in range(20):
-        peer.send(str(number))
-    peer.ping(b"read ahead")
-    assert peer.expect_pong() == b"read ahead"
     monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
     monkeypatch.setattr(reader, "LOOK_AFTER", 0)
-    for number in range(19):
-        peer.ping(str(number).encode())
-        assert session.receive(PATIENCE) == str(number)
-        assert peer.expect_pong() == str(number).encode()
-    assert len(session._reader._queue) == 1
+    messages = [str(number) for number in range(20)]
+    session, peer = make_session(received=b"".join(frame(1, text.encode()) for text in messages))
+    session._reader.stand_in()
+    assert list(session._reader._queue) == messages
+    for text in messages[:-1]:
+        peer.ping(text.encode())
+        session._transport.wait(read=True, write=False, timeout=PATIENCE, wake=None)
+        assert session.receive(PATIENCE) == text
+        assert peer.expect_pong() == text.encode()
+    assert list(session._reader._queue) == messages[-1:]
+
+
+def test_a_look_that_another_reader_prevents_does_not_count(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LOOK_AFTER", 0)
+    session, _ = make_session(received=frame(1, b"queued"))
+    session._reader.stand_in()
+    looked_at = session._reader.looked_at
+    with session._reader.read_lock:
+        assert session.receive(PATIENCE) == "queued"
+    assert session._reader.looked_at == looked_at
 
 
 def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
