@@ -186,10 +186,9 @@ def messages(session: Session) -> Iterator[str | bytes]:
     database connection. In the handler's thread; raises as ``for message in
     session`` does.
     """
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # of Werkzeug's LocalProxy
     for message in session:
         # A request's context makes do with the application's that it finds.
-        with app.app_context(), app.request_context(session.environ):
+        with current_app.app_context(), current_app.request_context(session.environ):
             yield message
 
 

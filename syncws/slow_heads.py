@@ -33,10 +33,8 @@ FIRST_BYTE = 0.005
 #: 40 in Apache.
 HEAD_TIMEOUT = 20.0
 
-#: Bytes that most heads do not have.
-_USUAL = 2 * 1024
-#: Bytes that gunicorn reads at once.
-_AS_GUNICORN = 8 * 1024
+#: Bytes that most heads do not have; what gunicorn reads at once.
+_USUAL = 8 * 1024
 #: More than gunicorn takes for a head, with its defaults: it says so itself.
 _ENOUGH = 64 * 1024
 
@@ -72,16 +70,17 @@ def _take_head(conn: Any) -> Head:
     gunicorn finds it, so that it is not read twice."""
     buffer: io.BytesIO = conn.parser.unreader.buf
     buffer.seek(0, io.SEEK_END)
-    while True:
+    while not _is_whole(buffer.getvalue()):
         try:
-            taken = conn.sock.recv(_AS_GUNICORN, socket.MSG_DONTWAIT)
+            taken = conn.sock.recv(_USUAL, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return Head.PART if buffer.tell() else Head.NOTHING
         except OSError:
-            return Head.WHOLE  # which gunicorn finds out
+            break  # which gunicorn finds out
+        if not taken:
+            break
         buffer.write(taken)
-        if not taken or _is_whole(buffer.getvalue()):
-            return Head.WHOLE
+    return Head.WHOLE
 
 
 def _is_whole(head: bytes) -> bool:
@@ -95,7 +94,8 @@ class SlowHeads:
         # Guards the two below; held for a few instructions.
         self._lock = threading.Lock()
         self._deadlines: set[_Deadline] = set()
-        # Once the worker stops.
+        # Once the worker stops. Set under the lock, so that no deadline that is
+        # there misses it; one that is about to be added is told by due().
         self._hurry: float | None = None
 
     def due(self, timeout: float | None = None) -> float:

@@ -57,7 +57,6 @@ def room(request: HttpRequest, session: Session, room: str, number: int) -> None
     session.send(f"{room!r} {number!r}")
 
 
-@websocket
 def by_position(request: HttpRequest, session: Session, room: str) -> None:
     session.send(room)
 
@@ -71,10 +70,10 @@ urlpatterns = [
     path("log-in/", log_in),
     path("whoami/", whoami),
     path("rooms/<room>/<int:number>/", room),
-    re_path("^groups/([a-z]+)/$", by_position),
+    re_path("^groups/([a-z]+)/$", websocket(by_position)),
     path("raw/", raw),
     path("get/", require_GET(room)),
-    path("in-path/", websocket(by_position.__wrapped__), {"room": "given"}),  # type: ignore[attr-defined]  # by functools.wraps()
+    path("in-path/", websocket(by_position), {"room": "given"}),
 ]
 
 
