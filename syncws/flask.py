@@ -136,8 +136,9 @@ class WebSockets:
     ) -> Callable[[Any], Any]:
         """Make the decorated function the handler of the WebSockets at ``rule``.
 
-        It is called with the session and the URL's parameters. With
-        ``blueprint`` the route belongs to that one. ``decorators`` are those of
+        It is called with the session and the URL's parameters. ``endpoint`` is
+        its name unless given, or that of its class. With ``blueprint`` the
+        route belongs to that one. ``decorators`` are those of
         views, Flask-Login's ``login_required`` for one: they act before the
         WebSocket opens, and may refuse it; the last one acts first, as in
         Flask's ``View.decorators``. ``options`` are session options, which
@@ -162,7 +163,7 @@ class WebSockets:
             if decorators:
                 view = functools.update_wrapper(_View(view), view)
             keywords = {
-                "endpoint": endpoint or handler.__name__,
+                "endpoint": endpoint or getattr(handler, "__name__", type(handler).__name__),
                 "view_func": view,
                 "websocket": True,
                 **rule_options,

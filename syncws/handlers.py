@@ -156,6 +156,9 @@ def exchange(
         if failures:
             raise failures[0]
 
+    # Frameworks tell routes apart by the names of their handlers.
+    named = send if callable(send) else receive
+    handler.__name__ = getattr(named, "__name__", exchange.__name__)
     return handler
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 import websocket
+from flask import Flask
 
 import syncws
 from examples import typed_app
+from syncws.flask import WebSockets
 from syncws.testing import WebSocketClient
 
 from .clients import connect
@@ -44,6 +47,25 @@ def test_echo() -> None:
         assert client.recv() == "hello"
         client.close()
         assert server.get("/echo").status_code == 501
+
+
+def test_the_other_shapes_of_a_handler_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Other shapes of a handler\n")[2]
+    (code, *_) = re.findall("```python\n(.*?)```", section, re.DOTALL)
+    app = Flask(__name__)
+    exec(code, {"syncws": syncws, "time": time, "websockets": WebSockets(app)})
+    client = WebSocketClient(app)
+    with client.connect("/shout") as peer:
+        peer.send("hello")
+        assert peer.receive(PATIENCE) == "HELLO"
+    with client.connect("/clock") as peer:
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", str(peer.receive(PATIENCE)))
+        peer.send("to be printed")
+    with client.connect("/greeter") as peer:
+        peer.send("Ann")
+        peer.send("hello")
+        assert peer.receive(PATIENCE) == "Ann: hello"
+    assert "to be printed\nAnn has gone: the peer closed" in capsys.readouterr().out
 
 
 def test_the_echo_of_the_page_on_raw_sessions() -> None:

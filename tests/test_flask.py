@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -189,6 +190,47 @@ def test_e2_a_routes_options_override_the_installed_ones_on_blueprints_too() -> 
     for path, said in (("/ws/red", "red None 3"), ("/chat/ws/blue", "blue 7 5")):
         with WebSocketClient(app).connect(path) as peer:
             assert peer.receive() == said
+
+
+class Greeter(syncws.Listener):
+    def on_open(self, session: syncws.Session, room: str) -> None:
+        session.send(room)
+
+
+def greet(greeting: str, session: syncws.Session, room: str) -> None:
+    session.send(f"{greeting} {room}")
+
+
+def test_handlers_that_are_no_functions() -> None:
+    app = Flask("tests")
+    websockets = WebSockets(app)
+    websockets.route("/listener/<room>")(Greeter())
+    websockets.route("/callbacks/<room>")(
+        syncws.callbacks(on_open=lambda session, room: session.send(room))
+    )
+    websockets.route("/partial/<room>")(functools.partial(greet, "hello,"))
+    client = WebSocketClient(app)
+    for path, said in (("listener", "red"), ("callbacks", "red"), ("partial", "hello, red")):
+        with client.connect(f"/{path}/red") as peer:
+            assert peer.receive() == said
+    assert set(app.view_functions) >= {"Greeter", "Callbacks", "partial"}
+
+
+def test_several_exchanges() -> None:
+    app = Flask("tests")
+    websockets = WebSockets(app)
+
+    def rooms(room: str) -> list[str]:
+        return [room]
+
+    websockets.route("/named/<room>")(syncws.exchange(send=rooms, receive=print))
+    websockets.route("/given")(syncws.exchange(send=["given"], receive=print))
+    websockets.route("/nameless")(syncws.exchange(send=["given"], receive=functools.partial(print)))
+    client = WebSocketClient(app)
+    for path, said in (("/named/red", "red"), ("/given", "given"), ("/nameless", "given")):
+        with client.connect(path) as peer:
+            assert peer.receive() == said
+    assert set(app.view_functions) >= {"rooms", "print", "exchange"}
 
 
 def test_a_raw_route() -> None:
