@@ -1,7 +1,8 @@
-"""Calls that block, in threads."""
+"""Calls that block, in threads, and what is to be waited for meanwhile."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -33,6 +34,15 @@ class Background:
             return self._future.exception(timeout)
         finally:
             self._pool.shutdown(wait=False)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """For what has no event of its own: a thread has got as far as to be waiting,
+    another process has come to something."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def closed(call: Background) -> CloseReason:

@@ -13,6 +13,7 @@ import pytest
 from syncws import clock
 from syncws.clock import Clock
 
+from .background import wait_until
 from .pairs import PATIENCE
 
 
@@ -63,9 +64,7 @@ def test_nobody_is_kept_who_has_been_called(made: Clock) -> None:
     made.leave(alarm)
     gone = weakref.ref(alarm)
     del alarm
-    deadline = monotonic() + PATIENCE
-    while gone() is not None:  # until the clock's thread is out of the call
-        assert monotonic() < deadline
+    wait_until(lambda: gone() is None)  # the clock's thread is out of the call
     made.leave(other)
 
 

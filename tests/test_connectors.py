@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from syncws.connectors import connect as find_connector
 from . import faults
 from .clients import connect, exchange, handshake
 from .pairs import PATIENCE, frame
-from .servers import Server, gunicorn, werkzeug
+from .servers import Server, gunicorn, status_when, werkzeug
 
 SERVERS: dict[str, Callable[[], Server]] = {
     "gthread": lambda: gunicorn("tests.app:app", "--threads=8", worker="gthread"),
@@ -36,12 +35,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 def wait_until_nothing_is_left(server: Server) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        status = server.get("/status").json()
-        if status["threads"] == 0 and status["connections"] in (1, None):
-            return
-        assert time.monotonic() < deadline, status
+    status_when(server, lambda now: now["threads"] == 0 and now["connections"] in (1, None))
 
 
 def test_other_peoples_clients(server: Server) -> None:

@@ -33,7 +33,7 @@ from syncws import CloseReason, Options, Session
 from syncws.transport import make_transport
 
 from . import faults
-from .background import Background
+from .background import Background, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame, tcp_pair, tls_pair
 
@@ -54,10 +54,7 @@ def until(session: Session, condition: Callable[[], bool]) -> None:
 
     A fault that strikes by itself may have been quicker.
     """
-    deadline = monotonic() + PATIENCE
-    while not condition() and not session.close_reason.done():
-        assert monotonic() < deadline
-        threading.Event().wait(0.001)
+    wait_until(lambda: condition() or session.close_reason.done())
 
 
 # The calls

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from contextlib import ExitStack
 import pytest
 from wsproto.events import CloseConnection, Pong
 
-from .background import Background
+from .background import Background, wait_until
 from .clients import Bystander, connect, exchange, handshake
 from .pairs import PATIENCE, frame
 from .processes import resident_bytes
@@ -102,10 +101,7 @@ def test_half_open_connections_are_bounded() -> None:
         before = descriptors()
         address = ("127.0.0.1", server.port)
         socks = [stack.enter_context(socket.create_connection(address)) for _ in range(300)]
-        deadline = time.monotonic() + PATIENCE
-        while descriptors() < before + 45:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: descriptors() >= before + 45)
         # The first one has a thread, which waits for it.
         socks[0].settimeout(PATIENCE)
         socks[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -38,7 +38,7 @@ def test_1000_idle_sessions_cost_nothing_but_their_pings() -> None:
         # the first pings are 20 s away.
         time.sleep(2)
         cpu, switches = cpu_seconds(pid), context_switches(pid)
-        time.sleep(5)
+        time.sleep(5)  # what is measured is what happens by itself
         cpu, switches = cpu_seconds(pid) - cpu, context_switches(pid) - switches
         print(f"\nmemory of an idle session: {each / 1024:.1f} KiB")
         print(f"5 s of {SESSIONS} idle sessions: {cpu:.2f} s of CPU, {switches} wake-ups")
@@ -68,7 +68,7 @@ def test_200_sessions_that_only_send_wake_up_for_nothing() -> None:
         peers = [connect(server.port, "/sleeps/30.0") for _ in range(200)]
         for peer in peers:
             assert peer.receive() == "sleeping"
-        time.sleep(2)
+        time.sleep(2)  # as above
         switches = context_switches(pid)
         time.sleep(3)
         assert context_switches(pid) - switches < 60

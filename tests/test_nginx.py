@@ -10,7 +10,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ import requests
 import websocket
 
 from . import faults
+from .background import wait_until
 from .certificates import make_certificate
 from .pairs import PATIENCE
 from .servers import ROOT, Server, gunicorn, status_when
@@ -101,10 +101,7 @@ class Nginx:
         return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     def wait_for_workers(self, condition: Callable[[set[int]], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition(self.workers()):
-            assert time.monotonic() < deadline, self.workers()
-            time.sleep(0.01)
+        wait_until(lambda: condition(self.workers()))
 
     def errors(self) -> str:
         return self._log.read_text()

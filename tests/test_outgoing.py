@@ -13,7 +13,7 @@ import pytest
 import syncws
 from syncws import CloseReason, Session
 
-from .background import BIG, Background, closed
+from .background import BIG, Background, closed, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer
 
@@ -185,8 +185,7 @@ def test_c10_flush_is_allowed_after_close_and_returns_at_once_when_terminated(
     assert peer.expect_close() == (1000, "")
     session, _ = make_session()
     stuck = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
+    wait_until(lambda: session._writer.write_lock.locked())
     flushed = Background(session.flush, PATIENCE)
     session.terminate()
     flushed.result()
@@ -197,8 +196,7 @@ def test_c10_flush_is_allowed_after_close_and_returns_at_once_when_terminated(
 def test_c10_flush_writes_a_pong_that_found_no_room(make_session: MakeSession) -> None:
     session, peer = make_session()
     stuck = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
+    wait_until(lambda: session._writer.write_lock.locked())
     session._writer.pong(b"later")
     with pytest.raises(TimeoutError):
         session.flush(0.01)

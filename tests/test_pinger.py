@@ -14,7 +14,7 @@ import syncws
 from syncws import CloseReason, Session, pinger, reader
 from syncws.transport import Transport
 
-from .background import Background, closed
+from .background import Background, closed, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
@@ -158,8 +158,7 @@ def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand
     session, peer = make_session(ping_interval=0.02, timeout=0.05)
     for _ in range(reader.MAX_QUEUED_MESSAGES):
         peer.send("")
-    while not session._reader.held_back:
-        pass
+    wait_until(lambda: session._reader.held_back)
     for _ in range(10):  # many times the timeout
         peer.expect_ping()
     assert not session.close_reason.done()
@@ -226,7 +225,7 @@ def test_a_slow_reader_is_not_given_up(make_session: MakeSession) -> None:
         received = len(peer.socket.recv(min(64_000, size + 10 - read)))
         assert received
         read += received
-        time.sleep(0.04)
+        time.sleep(0.04)  # a peer that is slow, and not stalled
     assert not session.close_reason.done()
 
 
@@ -256,7 +255,7 @@ def test_the_ping_thread_does_not_wake_for_each_message(
         peer.send(str(number))
         if pattern == "echoes":
             assert peer.receive() == str(number)
-        time.sleep(0.002)
+        time.sleep(0.002)  # a peer that sends now and then
     elapsed = time.monotonic() - started
     peer.send_close()
     handler.result()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from syncws import pool as pool_module
 from syncws.pool import Pool
 
+from .background import wait_until
 from .pairs import PATIENCE
 
 
@@ -88,12 +88,7 @@ def test_who_has_stepped_out_leaves_room(make: Callable[[int], Pool]) -> None:
     for future in sessions:
         future.result(PATIENCE)
     # All but one of them end, one after a while: the pool has its thread.
-    *others, kept = [thread for thread in threading.enumerate() if thread.name.startswith("test ")]
-    deadline = time.monotonic() + PATIENCE
-    while len(names()) > 1:
-        assert time.monotonic() < deadline
-        kept.join(0.01)
-    assert others
+    wait_until(lambda: len(names()) == 1)
     assert pool.submit(int).result(PATIENCE) == 0
 
 

@@ -18,7 +18,7 @@ from syncws.clock import CLOCK
 from syncws.transport import Transport, make_transport
 
 from . import faults
-from .background import BIG, Background, closed
+from .background import BIG, Background, closed, wait_until
 from .certificates import make_certificate
 from .clients import exchange, handshake
 from .pairs import PATIENCE, Peer, frame, tcp_pair
@@ -63,8 +63,7 @@ def raw_and_peer(make_raw: MakeRaw) -> Both:
 
 
 def wait_until_writing(session: RawSession) -> None:
-    while not session._transport.sent:
-        pass
+    wait_until(lambda: session._transport.sent)
 
 
 class Full(Transport):
@@ -504,8 +503,7 @@ def test_over_tls_with_the_server_stopping(tmp_path: Path) -> None:
 def test_one_thread_receives_at_a_time(raw_and_peer: Both) -> None:
     session, peer = raw_and_peer
     received = Background(session.receive_frame)
-    while not session._receiving.locked():
-        pass
+    wait_until(lambda: session._receiving.locked())
     with pytest.raises(syncws.ConcurrencyError, match="receive_frame"):
         session.receive_frame()
     peer.send("x")
@@ -580,8 +578,7 @@ def test_terminate_wakes_everybody(raw_and_peer: Both) -> None:
 def test_b4_another_threads_receive_ends_with_the_handler(make_raw: MakeRaw) -> None:
     session, peer = make_raw(close_timeout=0.1)
     received = Background(session.receive_frame)
-    while not session._receiving.locked():
-        pass
+    wait_until(lambda: session._receiving.locked())
     session.run(lambda session: None)
     assert closed(received).cause == "local"
     peer.expect_end()

@@ -13,7 +13,7 @@ import syncws
 from syncws import CloseReason, Session, reader
 
 from . import faults
-from .background import Background
+from .background import Background, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
@@ -37,8 +37,7 @@ def test_reading_ahead_is_bounded(session_and_peer: Both) -> None:
     count = reader.MAX_QUEUED_MESSAGES + 50
     for number in range(count):
         peer.send(str(number))
-    while not session._reader.held_back:
-        pass
+    wait_until(lambda: session._reader.held_back)
     assert len(session._reader._queue) == reader.MAX_QUEUED_MESSAGES
     assert [session.receive(PATIENCE) for _ in range(count)] == [str(n) for n in range(count)]
 
@@ -48,8 +47,7 @@ def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     message = b"x" * (reader.MAX_QUEUED_BYTES // 4)
     sender = Background(peer.send_bytes, frame(2, message) * 64)
-    while not session._reader.held_back:
-        pass
+    wait_until(lambda: session._reader.held_back)
     assert len(session._reader._queue) == 4
     assert all(session.receive(PATIENCE) == message for _ in range(64))
     sender.result()
@@ -59,8 +57,7 @@ def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
 def test_second_receive_is_refused(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     first = Background(session.receive)
-    while not session._reader.receiving.locked():
-        pass
+    wait_until(lambda: session._reader.receiving.locked())
     with pytest.raises(syncws.ConcurrencyError, match="another thread is in receive"):
         session.receive(0)
     peer.send("for the first")
@@ -132,8 +129,7 @@ def test_reading_ahead_goes_on_when_the_queue_has_room_again(make_session: MakeS
     session, peer = make_session(ping_interval=None)
     for _ in range(reader.MAX_QUEUED_MESSAGES + 40):
         peer.send("")
-    while not session._reader.held_back:
-        pass
+    wait_until(lambda: session._reader.held_back)
     for _ in range(200):
         session.receive(PATIENCE)
     peer.ping(b"still there?")
@@ -182,8 +178,7 @@ def test_the_answer_to_a_close_is_found_behind_a_full_queue(session_and_peer: Bo
     session, peer = session_and_peer
     for _ in range(reader.MAX_QUEUED_MESSAGES + 100):
         peer.send("")
-    while not session._reader.held_back:
-        pass
+    wait_until(lambda: session._reader.held_back)
     session.start_closing(CloseReason(1001, "", "shutdown"))
     assert peer.answer_close() == (1001, "")
     assert session.wait_closed(1.0).cause == "shutdown"

@@ -15,9 +15,9 @@ import redis
 
 from syncws import Hub, HubError, PreparedMessage, redis_bus
 
-from .background import Background
+from .background import Background, wait_until
 from .conftest import MakeSession
-from .pairs import PATIENCE, Peer
+from .pairs import Peer
 from .redis_server import RedisServer
 from .servers import ROOT
 
@@ -39,14 +39,6 @@ def hub(stack: ExitStack, server: RedisServer) -> Hub:
     made = Hub(server.url)
     stack.callback(made.close)
     return made
-
-
-def wait_until(condition: object) -> None:
-    assert callable(condition)
-    deadline = monotonic() + PATIENCE
-    while not condition():
-        assert monotonic() < deadline
-        sleep(0.005)
 
 
 def test_hubs_with_one_address_are_one(
@@ -194,7 +186,7 @@ def test_members_of_a_process_that_died_are_forgotten(
         began = monotonic()
         while monotonic() < began + 1.5:
             assert other.count("a") == 1
-            sleep(0.05)
+            sleep(0.05)  # nothing shall happen, for longer than that
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import syncws
 from syncws import CloseReason, Session
 
 from . import faults
-from .background import BIG, Background, closed
+from .background import BIG, Background, closed, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
@@ -317,8 +317,7 @@ def test_close_while_a_send_is_stuck(make_session: MakeSession) -> None:
     session, peer = make_session(close_timeout=0.1)
     faults.stall(peer.socket)
     sender = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
+    wait_until(lambda: session._writer.write_lock.locked())
     session.close()
     assert closed(sender).cause == "local"
     assert session.wait_closed(PATIENCE).cause == "local"
@@ -339,8 +338,7 @@ def test_c11_terminate_wakes_everybody(session_and_peer: Both) -> None:
     received = Background(session.receive)
     sender = Background(session.send, BIG)
     waiting = Background(session.wait_closed)
-    while not session._writer.write_lock.locked():
-        pass
+    wait_until(lambda: session._writer.write_lock.locked())
     session.terminate()
     assert closed(received) == closed(sender) == waiting.result()
     assert session.wait_closed() == CloseReason(1006, "terminated", "local")

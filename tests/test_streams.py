@@ -15,7 +15,7 @@ import syncws
 from syncws import CloseReason, Session, reader, streams
 from syncws.transport import MAX_READ_SIZE
 
-from .background import Background, closed
+from .background import Background, closed, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
@@ -380,8 +380,7 @@ def test_one_reader_at_a_time(session_and_peer: Both) -> None:
     peer.send_bytes(frame(TEXT, b"begun", fin=False))
     file = session.receive_stream(PATIENCE)
     read = Background(file.read)
-    while not session._reader.receiving.locked():
-        pass
+    wait_until(lambda: session._reader.receiving.locked())
     for call in (session.receive, session.receive_stream):
         with pytest.raises(syncws.ConcurrencyError):
             call()

@@ -205,6 +205,7 @@ def test_sessions_opening_while_the_worker_stops_are_told_too() -> None:
     """No session is forgotten between the 101 and the list of sessions."""
     with gunicorn() as server:
         ends: list[tuple[int, str]] = []
+        opened = threading.Semaphore(0)
 
         def churn() -> None:
             while True:
@@ -212,6 +213,7 @@ def test_sessions_opening_while_the_worker_stops_are_told_too() -> None:
                     peer = connect(server.port, "/echo")
                 except (AssertionError, OSError):
                     return  # refused: the worker has gone
+                opened.release()
                 try:
                     peer.send("x")
                     assert peer.receive() == "x"
@@ -227,7 +229,8 @@ def test_sessions_opening_while_the_worker_stops_are_told_too() -> None:
         threads = [threading.Thread(target=churn) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(0.3)  # some of them are always just opening
+        for _ in range(50):  # some of them are always just opening
+            assert opened.acquire(timeout=PATIENCE)
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
         for thread in threads:

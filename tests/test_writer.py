@@ -10,7 +10,7 @@ import syncws
 from syncws import CloseReason, Session
 
 from . import faults
-from .background import BIG, Background, closed
+from .background import BIG, Background, closed, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer, frame
 
@@ -41,8 +41,7 @@ def test_a_pong_finds_room_in_a_full_socket_later(make_session: MakeSession) -> 
     """Answering a ping never waits, and the answer is not forgotten."""
     session, peer = make_session()
     sender = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
+    wait_until(lambda: session._writer.write_lock.locked())
     peer.ping(b"first")
     peer.ping(b"latest")
     peer.send("and a message")
@@ -92,8 +91,7 @@ def test_send_timeout_of_its_own(make_session: MakeSession) -> None:
 def test_a_sender_waits_its_turn_no_longer_than_it_wants(make_session: MakeSession) -> None:
     session, peer = make_session()
     first = Background(session.send, BIG)
-    while not session._writer.write_lock.locked():
-        pass
+    wait_until(lambda: session._writer.write_lock.locked())
     with pytest.raises(TimeoutError, match="nothing was sent, try again") as caught:
         session.send("second", timeout=0.05)
     assert not isinstance(caught.value, syncws.ConnectionClosed)
