@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-import syncws
-from syncws import pinger
+from syncws import CloseReason, RawSession, pinger
 from syncws.options import Options
 from syncws.session import Session
 from syncws.transport import make_transport
 
 from .certificates import make_certificate
+from .listening import Listener
 from .pairs import PATIENCE, Peer, tcp_pair
 
 # A shell without job control has what it starts in the background ignore SIGINT,
@@ -117,7 +117,7 @@ def make_session() -> Iterator[MakeSession]:
     yield make
     for session, ours, peer in made:
         session.terminate()
-        session.conclude(syncws.CloseReason())
+        session.conclude(CloseReason())
         ours.close()
         peer.close_socket()
 
@@ -131,3 +131,47 @@ def session_and_peer(make_session: MakeSession) -> tuple[Session, Peer]:
 def quick_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ping thread takes the handler's place at once, not within a second."""
     monkeypatch.setattr(pinger, "STAND_IN_AFTER", 0.01)
+
+
+MakeRaw = Callable[..., tuple[RawSession, Peer]]
+
+
+@pytest.fixture
+def make_raw() -> Iterator[MakeRaw]:
+    made: list[tuple[RawSession, Any, Peer]] = []
+
+    def make(
+        *, received: bytes = b"", extensions: str = "", **options: Any
+    ) -> tuple[RawSession, Peer]:
+        ours, theirs = tcp_pair()
+        session = RawSession(
+            make_transport(ours),
+            Options(raw=True, **options),
+            environ={"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/raw"},
+            extensions=extensions,
+            received=received,
+        )
+        peer = Peer(theirs)
+        made.append((session, ours, peer))
+        session.prepare()
+        session.opened()
+        return session, peer
+
+    yield make
+    for session, ours, peer in made:
+        session.terminate()
+        session.conclude(CloseReason())
+        ours.close()
+        peer.close_socket()
+
+
+@pytest.fixture
+def raw_and_peer(make_raw: MakeRaw) -> tuple[RawSession, Peer]:
+    return make_raw()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    yield listening
+    listening.close()

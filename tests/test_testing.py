@@ -1,11 +1,9 @@
-"""``syncws.testing``: the peer, the clock, the cookies, and what pytest is told."""
+"""``syncws.testing``: the client, the peer, and cookies."""
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import django.test
@@ -15,15 +13,11 @@ import werkzeug.test
 
 import syncws
 from examples.django_echo import app as django_app
-from syncws import HandshakeError, Session, session
+from syncws import HandshakeError, Session
 from syncws.flask import WebSockets
-from syncws.testing import Clock, Peer, WebSocketClient
+from syncws.testing import Peer, WebSocketClient
 
 from .pairs import PATIENCE
-
-pytest_plugins = ["pytester"]
-
-MakeClient = Callable[..., WebSocketClient]
 
 
 @syncws.websocket(subprotocols=["chat"], compression="deflate", origins=["https://example.com"])
@@ -275,120 +269,6 @@ def test_a_session_that_breaks_the_protocol() -> None:
     peer.close()
 
 
-# Time
-
-
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    with Clock() as clock:
-        yield clock
-
-
-def test_pings_come_when_their_time_has_come(clock: Clock) -> None:
-    with WebSocketClient(echo).connect("/") as peer:
-        for _ in range(50):
-            clock.advance(20)
-            peer.receive_ping()
-        clock.advance(19)
-        with pytest.raises(TimeoutError):
-            peer.receive_ping(timeout=0)
-
-
-def test_a_session_whose_pings_are_answered_lives_for_ever(clock: Clock) -> None:
-    """Nobody waits for the pings here: advance() sees to it that they are answered."""
-    with WebSocketClient(echo).connect("/") as peer:
-        for _ in range(300):
-            clock.advance(20)
-        peer.send("still here")
-        assert peer.receive() == "still here"
-
-
-def test_a_dead_peer_is_noticed(clock: Clock) -> None:
-    peer = WebSocketClient(echo).connect("/")
-    peer.answer_pings = False
-    clock.advance(20)
-    peer.receive_ping()
-    clock.advance(20)
-    assert reason_of(peer).cause == "ping_timeout"
-    peer.close()
-
-
-def test_a_dead_peer_is_noticed_while_the_handler_does_something_else(clock: Clock) -> None:
-    ended = threading.Event()
-    peer = connected(lambda session: ended.wait(PATIENCE))
-    peer.answer_pings = False
-    with pytest.raises(TimeoutError, match=r"(?s)ended\.wait.*wait=False"):
-        # It does not wait for its peer.
-        advance_impatiently(clock, 20)
-    clock.advance(20, wait=False)
-    clock.advance(20, wait=False)
-    assert reason_of(peer).cause == "ping_timeout"
-    ended.set()
-    peer.close()
-
-
-def advance_impatiently(clock: Clock, seconds: float) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("syncws.testing.clock.PATIENCE", 0.01)
-        clock.advance(seconds)
-
-
-def test_a_handlers_time_out(clock: Clock) -> None:
-    def impatient(session: Session) -> None:
-        while True:
-            try:
-                session.receive(timeout=60)
-            except TimeoutError:
-                session.send("are you there?")
-
-    with connected(impatient, ping_interval=None) as peer:
-        for _ in range(20):
-            clock.advance(59.9)
-            peer.send("yes")
-        for _ in range(20):
-            clock.advance(60)
-            assert peer.receive() == "are you there?"
-
-
-def test_a_peer_that_does_not_read(clock: Clock) -> None:
-    def sends(session: Session) -> None:
-        while True:
-            session.send(b"x" * 100_000)
-
-    peer = connected(sends, timeout=30, ping_interval=None)
-    peer.stall()
-    clock.advance(29)
-    assert peer.session.reason is None
-    clock.advance(1)
-    assert reason_of(peer).cause == "send_timeout"
-    peer.close()
-
-
-def test_a_peer_that_never_answers_the_close(clock: Clock) -> None:
-    def closes(session: Session) -> None:
-        session.close()
-
-    client = WebSocketClient(syncws.websocket(closes))
-    peer = client.connect("/", answer_close=False)
-    assert peer.wait_closed().code == 1000
-    clock.advance(9)
-    assert not peer.session.close_reason.done()
-    clock.advance(1)
-    assert reason_of(peer).code == 1000
-    peer.close()
-
-
-def test_time_goes_on_when_the_clock_is_put_away() -> None:
-    before = vars(session)["monotonic"]
-    with Clock() as clock:
-        assert vars(session)["monotonic"]() == clock.monotonic()
-        with pytest.raises(RuntimeError, match="another"), Clock():
-            pass
-        with pytest.raises(ValueError, match="back"):
-            clock.advance(-1)
-    assert vars(session)["monotonic"] is before
-
-
 # Cookies
 
 
@@ -443,99 +323,3 @@ def test_cookies_of_djangos_client() -> None:
         assert "HTTP_COOKIE" in peer.session.environ
         cookie = peer.session.environ["HTTP_COOKIE"]
         assert cookie == f"sessionid={client.cookies['sessionid'].value}"
-
-
-# pytest
-
-
-def run_pytest(pytester: pytest.Pytester, body: str) -> pytest.RunResult:
-    pytester.makepyfile(
-        f"""
-        import threading
-        import pytest
-        import syncws
-        from syncws.testing import WebSocketClient
-
-        @syncws.websocket(close_timeout=0.1)
-        def echo(session):
-            for message in session:
-                if message == "fail":
-                    raise ZeroDivisionError
-                session.send(message)
-
-        {body}
-        """
-    )
-    return pytester.runpytest_inprocess("-p", "no:cacheprovider")
-
-
-def test_the_fixtures(pytester: pytest.Pytester) -> None:
-    result = run_pytest(
-        pytester,
-        """
-        def test_echo(websocket_client, websocket_clock):
-            peer = websocket_client(echo).connect("/")
-            websocket_clock.advance(20)
-            peer.receive_ping()
-            peer.send("hi")
-            assert peer.receive() == "hi"
-        """,
-    )
-    result.assert_outcomes(passed=1)
-
-
-def test_the_fixture_raises_what_handlers_raised(pytester: pytest.Pytester) -> None:
-    result = run_pytest(
-        pytester,
-        """
-        def test_echo(websocket_client):
-            websocket_client(echo).connect("/").send("fail")
-        """,
-    )
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
-
-
-def test_a_handler_left_running_fails_its_test(pytester: pytest.Pytester) -> None:
-    result = run_pytest(
-        pytester,
-        """
-        def test_echo():
-            global peer
-            peer = WebSocketClient(echo).connect("/left")
-            peer.send("hi")
-            assert peer.receive() == "hi"
-        def test_nothing_of_it_is_left():
-            assert not [each for each in threading.enumerate() if "/left" in each.name]
-        """,
-    )
-    result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*still running*", "*the handler echo() of '/left' is here*"])
-
-
-def test_the_documentation_is_true(pytester: pytest.Pytester) -> None:
-    text = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
-    pytester.makeconftest(
-        """
-        import flask
-        import pytest
-        from syncws.flask import WebSockets
-
-        @pytest.fixture
-        def flask_app():
-            app = flask.Flask("documented")
-            app.secret_key = "the tests'"
-            @app.post("/login")
-            def login():
-                flask.session["user"] = flask.request.form["name"]
-                return ""
-            @WebSockets(app).route("/whoami")
-            def whoami(session):
-                session.send(flask.session["user"])
-            return app
-        """
-    )
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    pytester.makepyfile("\n\n".join(blocks))
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(passed=sum(block.count("def test_") for block in blocks))
