@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .close import CloseCode, CloseReason
-from .handlers import run_handler
+from .handlers import check_handler, run_handler
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -41,7 +41,10 @@ class BaseSession(ABC):
         1011; only ``SystemExit`` and ``KeyboardInterrupt`` are raised on. The
         session's own ``ConnectionClosed`` is a normal way out, another
         session's is not.
+
+        Raises ``TypeError`` for a handler that is ``async`` or a generator.
         """
+        check_handler(handler)
         run_handler(self, handler)
 
     # The end

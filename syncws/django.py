@@ -25,12 +25,13 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from .deferred import respond
-from .handlers import check_handler
+from .handlers import check_handler, takes_session_first
 from .upgrade import WebSocketUpgrade
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .listener import Listener
     from .options import RawRouteOptions, RouteOptions
     from .raw import RawSession
     from .session import Session
@@ -59,6 +60,10 @@ def websocket(
 ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]: ...
 @overload
 def websocket(
+    view: Listener, /, **options: Unpack[RouteOptions]
+) -> Callable[..., HttpResponse]: ...
+@overload
+def websocket(
     *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
 ) -> Callable[
     [Callable[Concatenate[HttpRequest, Session, P], Any]],
@@ -75,6 +80,8 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a Django view of ``view(request, session, **url_parameters)``:
     ``@websocket``, ``@websocket(**options)``, or ``websocket(view)`` in ``path()``.
 
+    What :func:`syncws.stream` and :func:`syncws.exchange` make, and a
+    :class:`syncws.Listener`, are called without the request.
     ``options`` are those of :class:`syncws.Options`. The handler runs when the
     request is over for Django: its database connections are given back, and
     what is put into ``request.session`` then is saved by ``request.session.save()``
@@ -88,8 +95,9 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     @functools.wraps(view)
     def upgrade(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         environ: Any = request.META
+        given = () if takes_session_first(view) else (request,)
         response = respond(
-            environ, lambda session: view(request, session, *args, **kwargs), **options
+            environ, lambda session: view(*given, session, *args, **kwargs), **options
         )
         answer = HttpResponse(response.body, status=response.code)
         del answer["Content-Type"]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -157,7 +158,12 @@ class WebSockets:
 
         def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
             check_handler(handler)
-            view: Any = functools.update_wrapper(_View(_upgrade, handler, resolved), handler)
+            # Flask and its extensions look for attributes of a view. A function's
+            # are meant for them, those of an object are its own business.
+            marks = functools.WRAPPER_UPDATES if inspect.isroutine(handler) else ()
+            view: Any = functools.update_wrapper(
+                _View(_upgrade, handler, resolved), handler, updated=marks
+            )
             for decorator in decorators:
                 view = decorator(view)
             if decorators:

@@ -22,12 +22,24 @@ if TYPE_CHECKING:
     from .raw import RawSession
     from .session import Session
 
-__all__ = ["FAILED", "Handler", "RawHandler", "check_handler", "exchange", "run_handler", "stream"]
+__all__ = [
+    "FAILED",
+    "Handler",
+    "RawHandler",
+    "check_function",
+    "check_handler",
+    "exchange",
+    "run_handler",
+    "stream",
+    "takes_session_first",
+]
 
 logger = logging.getLogger("syncws")
 
 Handler = Callable[["Session"], Any]
 RawHandler = Callable[["RawSession"], Any]
+
+_SESSION_FIRST = "_session_first"
 
 #: How a session ends whose handler raised.
 FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
@@ -35,10 +47,27 @@ FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
 
 def check_handler(handler: Callable[..., Any]) -> None:
     """Raise ``TypeError`` unless ``handler`` can be one."""
-    if not callable(handler):
-        raise TypeError(f"a handler is a function, not {handler!r}")
-    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
-        raise TypeError(f"a handler is a plain function: remove 'async' from {handler!r}")
+    check_function(handler)
+    if _is_any(inspect.isgeneratorfunction, handler):
+        raise TypeError(
+            f"a handler is a plain function, and not a generator, which nobody would run: put "
+            f"@syncws.stream right above {handler!r} if it makes answers of messages"
+        )
+
+
+def check_function(function: Callable[..., Any]) -> None:
+    """Raise ``TypeError`` unless ``function`` can be called, and does something then."""
+    if not callable(function):
+        raise TypeError(f"a handler is a function, not {function!r}")
+    if _is_any(inspect.iscoroutinefunction, function) or _is_any(
+        inspect.isasyncgenfunction, function
+    ):
+        raise TypeError(f"a handler is a plain function: remove 'async' from {function!r}")
+
+
+def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
+    """Whether a function, or an object with ``__call__()``, is of that kind."""
+    return kind(function) or kind(type(function).__call__)
 
 
 def run_handler(
@@ -80,12 +109,13 @@ def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
 
     Raises ``TypeError`` for an ``async`` function.
     """
-    check_handler(function)
+    check_function(function)
 
     @functools.wraps(function)
     def handler(session: Session, *args: Any, **kwargs: Any) -> None:
         _send_all(session, function(iter(session), *args, **kwargs))
 
+    vars(handler)[_SESSION_FIRST] = True
     return handler
 
 
@@ -109,13 +139,18 @@ def exchange(
     when nothing has come, which gives the session's end a chance to be noticed.
     One that does not is given up after ``close_timeout``, with a warning.
 
-    Raises ``TypeError`` for an ``async`` function.
+    Raises ``TypeError`` for an ``async`` function, and for an iterator: it
+    would be used up by the first session.
     """
     check_handler(receive)
     if callable(send):
-        check_handler(send)
+        check_function(send)
     elif not isinstance(send, Iterable):
         raise TypeError(f"send is an iterable, or a function that gives one, not {send!r}")
+    elif isinstance(send, Iterator):
+        raise TypeError(
+            f"{send!r} would be used up by the first session: give the function that makes it"
+        )
 
     def handler(session: Session, *args: Any, **kwargs: Any) -> None:
         failures: list[BaseException] = []
@@ -159,7 +194,14 @@ def exchange(
     # Frameworks tell routes apart by the names of their handlers.
     named = send if callable(send) else receive
     handler.__name__ = getattr(named, "__name__", exchange.__name__)
+    vars(handler)[_SESSION_FIRST] = True
     return handler
+
+
+def takes_session_first(handler: Callable[..., Any]) -> bool:
+    """Whether a handler is one of ours, called with the session first also where a
+    framework's own are called with its request."""
+    return getattr(handler, _SESSION_FIRST, False)
 
 
 def _send_all(session: Session, messages: Iterable[Any]) -> None:

@@ -38,8 +38,16 @@ class Listener:
 
         app = syncws.WebSocketUpgrade(Chat())
 
-    An exception in a method ends the session as a handler's does, with 1011.
+    No method may be ``async`` or a generator: ``TypeError`` says so when the
+    class is made. An exception in a method ends the session as a handler's does, with 1011.
     """
+
+    _session_first = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _NAMES:
+            check_handler(getattr(cls, name))
 
     #: How ``on_binary`` gets messages: as ``bytes``, as a ``memoryview``, or as
     #: a binary file, to be read while the message is still arriving. What it

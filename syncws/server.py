@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .connection import ServerConnection
 from .deferred import carry_out_upgrades
-from .handlers import check_handler
+from .handlers import check_function, takes_session_first
 from .registry import Registry
 from .upgrade import BUSY, WebSocketUpgrade, refuse
 
@@ -300,10 +300,10 @@ def _join(connections: set[ServerConnection], deadline: float) -> set[ServerConn
 def _application(
     app_or_handler: WSGIApplication | Handler | RawHandler, options: dict[str, Any]
 ) -> WSGIApplication:
-    check_handler(app_or_handler)
+    check_function(app_or_handler)
     # The signature of an upgrade is that of its handler (functools.wraps).
     required = 2 if isinstance(app_or_handler, WebSocketUpgrade) else _required(app_or_handler)
-    if required == 1:
+    if required == 1 or takes_session_first(app_or_handler):
         handler: Any = app_or_handler
         return WebSocketUpgrade(handler, **options)
     if required != 2:
@@ -323,14 +323,18 @@ def _application(
 
 def _required(function: Callable[..., Any]) -> int | None:
     """How many positional parameters have to be given; None when nobody can tell."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of a function written in C
-        return None
-    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    if any(p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY) for p in required):
-        return None
-    return len(required)
+    # What a decorator calls with an argument of its own has one more than the
+    # decorated function shows; that with "*args" shows those of the one it calls.
+    for follow_wrapped in (False, True):
+        try:
+            signature = inspect.signature(function, follow_wrapped=follow_wrapped)
+        except (TypeError, ValueError):  # of a function written in C
+            return None
+        parameters = signature.parameters.values()
+        required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        if not any(p.kind in (p.VAR_POSITIONAL, p.KEYWORD_ONLY) for p in required):
+            return len(required)
+    return None
 
 
 def _listen(host: str, port: int) -> socket.socket:

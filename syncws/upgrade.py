@@ -53,7 +53,8 @@ class WebSocketUpgrade:
     ``ConnectionClosed`` is a normal way out.
 
     ``options`` are those of :class:`Options`. Raises ``TypeError`` or
-    ``ValueError`` for options that can not be, and for an ``async`` handler.
+    ``ValueError`` for options that can not be, and for a handler that is
+    ``async`` or a generator.
 
     A request that can not be upgraded is answered with an HTTP status and one
     line that says why. On a server that gives no access to its sockets a
@@ -85,7 +86,13 @@ class WebSocketUpgrade:
 
 
 @overload
-def websocket(handler: Handler, /) -> WebSocketUpgrade: ...
+def websocket(
+    handler: Handler, /, *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
+) -> WebSocketUpgrade: ...
+@overload
+def websocket(
+    handler: RawHandler, /, *, raw: Literal[True], **options: Unpack[RawRouteOptions]
+) -> WebSocketUpgrade: ...
 @overload
 def websocket(
     *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
@@ -97,9 +104,10 @@ def websocket(
 def websocket(
     handler: Callable[..., Any] | None = None, /, **options: Any
 ) -> WebSocketUpgrade | Callable[..., WebSocketUpgrade]:
-    """Make a WSGI application of a handler: ``@websocket`` or ``@websocket(**options)``."""
+    """Make a WSGI application of a handler: ``@websocket``, ``@websocket(**options)``
+    or ``websocket(handler, **options)``; see :class:`WebSocketUpgrade`."""
     if handler is not None:
-        return WebSocketUpgrade(handler)
+        return WebSocketUpgrade(handler, **options)
     return lambda handler: WebSocketUpgrade(handler, **options)
 
 

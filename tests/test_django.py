@@ -61,6 +61,16 @@ def by_position(request: HttpRequest, session: Session, room: str) -> None:
     session.send(room)
 
 
+class Greeter(syncws.Listener):
+    def on_open(self, session: Session, room: str) -> None:
+        session.send(room)
+
+
+@syncws.stream
+def greet(messages: Iterator[str], room: str) -> Iterator[str]:
+    yield room
+
+
 @websocket(raw=True)
 def raw(request: HttpRequest, session: RawSession) -> None:
     session.send_frame(Frame(Opcode.TEXT, b"raw"))
@@ -74,6 +84,9 @@ urlpatterns = [
     path("raw/", raw),
     path("get/", require_GET(room)),
     path("in-path/", websocket(by_position), {"room": "given"}),
+    path("listener/<room>/", websocket(Greeter())),
+    re_path("^stream/([a-z]+)/$", websocket(greet)),
+    path("exchange/", websocket(syncws.exchange(send=["said"], receive=print))),
 ]
 
 
@@ -113,6 +126,9 @@ def test_authentication_acts_first() -> None:
         ("/groups/red/", "red"),
         ("/in-path/", "given"),
         ("/raw/", "raw"),
+        ("/listener/red/", "red"),
+        ("/stream/red/", "red"),
+        ("/exchange/", "said"),
     ],
 )
 def test_parameters_of_the_url(url: str, said: str) -> None:

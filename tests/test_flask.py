@@ -216,6 +216,27 @@ def test_handlers_that_are_no_functions() -> None:
     assert set(app.view_functions) >= {"Greeter", "Callbacks", "partial"}
 
 
+class Rpc(syncws.Listener):
+    def __init__(self) -> None:
+        self.methods = {"add": "for the protocol, not for Flask"}
+
+    def on_open(self, session: syncws.Session) -> None:
+        session.send("open")
+
+
+def test_a_functions_attributes_are_the_views_and_an_objects_are_not() -> None:
+    def public(session: syncws.Session) -> None: ...
+
+    vars(public)["is_public"] = True
+    app = Flask("tests")
+    websockets = WebSockets(app)
+    websockets.route("/public")(public)
+    websockets.route("/rpc")(Rpc())
+    assert vars(app.view_functions["public"])["is_public"]
+    with WebSocketClient(app).connect("/rpc") as peer:
+        assert peer.receive() == "open"
+
+
 def test_several_exchanges() -> None:
     app = Flask("tests")
     websockets = WebSockets(app)

@@ -25,6 +25,32 @@ def run(session: Session, handler: Any) -> Background:
     return Background(session.run, handler)
 
 
+class Coroutine:
+    async def __call__(self, session: Session) -> None: ...
+
+
+async def coroutine(session: Session) -> None: ...
+
+
+def generator(session: Session) -> Iterator[None]:
+    session.send("never")
+    yield
+
+
+def test_what_nobody_would_run_is_refused(session_and_peer: Both) -> None:
+    session, _ = session_and_peer
+    for take in (syncws.websocket, syncws.WebSocketUpgrade, session.run):
+        for handler in (coroutine, Coroutine()):
+            with pytest.raises(TypeError, match="remove 'async'"):
+                take(handler)
+        with pytest.raises(TypeError, match=r"@syncws\.stream right above"):
+            take(generator)
+    with pytest.raises(TypeError, match="remove 'async'"):
+        syncws.stream(Coroutine())  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(TypeError, match="give the function that makes it"):
+        syncws.exchange(send=iter(["once"]), receive=print)
+
+
 # run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pytest
@@ -188,3 +189,16 @@ def test_d7_a_callback_may_be_set_only_once() -> None:
 def test_listeners_are_handlers_everywhere() -> None:
     assert syncws.WebSocketUpgrade(Recorder()).options == syncws.Options()
     assert syncws.websocket(callbacks(on_text=print))
+
+
+def test_methods_that_nobody_would_run_are_refused() -> None:
+    with pytest.raises(TypeError, match="remove 'async'"):
+
+        class Coroutine(syncws.Listener):
+            async def on_text(self, *args: Any) -> None: ...  # type: ignore[override]  # that is the test
+
+    with pytest.raises(TypeError, match="not a generator"):
+
+        class Generator(syncws.Listener):
+            def on_open(self, session: Any) -> Iterator[None]:
+                yield

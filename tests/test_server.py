@@ -118,6 +118,12 @@ class Handler:
         session.send(room)
 
 
+@functools.wraps(Handler.__call__)
+def with_the_room(session: syncws.Session) -> None:
+    """What a decorator gives that adds an argument: it shows both."""
+    session.send("lobby")
+
+
 @pytest.mark.parametrize(
     "application", [page, Application(), functools.partial(lambda a, e, s: page(e, s), 1)]
 )
@@ -133,6 +139,9 @@ def test_two_required_parameters_are_an_application(application: Any) -> None:
         lambda session, room="lobby": session.send(room),
         functools.partial(Handler(), room="lobby"),
         syncws.websocket(Handler().__call__),
+        syncws.exchange(send=["lobby", syncws.CloseReason()], receive=print),
+        syncws.stream(lambda messages, *rooms: ["lobby"]),
+        with_the_room,
     ],
 )
 def test_one_required_parameter_is_a_handler(handler: Any) -> None:

@@ -282,3 +282,16 @@ def test_handlers_that_can_not_be() -> None:
         syncws.WebSocketUpgrade("echo")  # type: ignore[call-overload]  # that is the test
     with pytest.raises(ValueError, match="timeout"):
         syncws.websocket(timeout=0)(lambda session: None)
+
+
+def test_options_beside_the_handler() -> None:
+    for upgrade in (
+        syncws.websocket(say, raw=True, timeout=3),
+        syncws.websocket(raw=True, timeout=3)(say),
+    ):
+        assert (upgrade.options.raw, upgrade.options.timeout) == (True, 3)
+    with pytest.raises(TypeError, match="nonsense"):
+        syncws.websocket(say, nonsense=1)  # type: ignore[call-overload]  # that is the test
+
+
+def say(session: syncws.RawSession) -> None: ...
