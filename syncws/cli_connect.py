@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import selectors
 import sys
@@ -45,6 +46,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if sys.stdin is None or sys.stdout is None:
+        raise SystemExit("connect reads lines from standard input and shows others: one is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         session = connect(arguments.url)
     except (HandshakeError, OSError, ValueError) as exc:
@@ -61,6 +66,8 @@ def _run(arguments: argparse.Namespace) -> None:
             session.send(line)
     except ConnectionClosed:
         pass  # the reason is shown
+    except BrokenPipeError:
+        _show_no_more()
     except KeyboardInterrupt:
         print()
     finally:
@@ -85,8 +92,17 @@ def _receive(session: Session, ended: int, interactive: bool) -> None:
             sys.stdout.flush()
     except ConnectionClosedError:
         pass
+    except BrokenPipeError:
+        _show_no_more()
     finally:
         os.close(ended)
+
+
+def _show_no_more() -> None:
+    """Who reads the output, ``head`` for one, has had enough of it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _lines(over: int, prompt: str) -> Iterator[str]:

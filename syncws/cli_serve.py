@@ -79,7 +79,7 @@ def _run_with_reloader(arguments: argparse.Namespace) -> None:
 def _start(arguments: argparse.Namespace) -> Server:
     try:
         server = serve(_load(arguments.target), arguments.host, arguments.port)
-    except (OSError, TypeError) as exc:
+    except (OSError, TypeError, ValueError) as exc:
         raise SystemExit(f"{arguments.target} can not be served: {exc}") from exc
     address = arguments.host
     if server.port:

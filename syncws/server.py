@@ -109,10 +109,14 @@ def serve(
     ``max_connections`` at once are answered with 503.
 
     Raises ``TypeError`` for what is neither, or could be either, and for
-    options beside an application; ``OSError`` when the address can not be
-    listened on. May be called from any thread.
+    options beside an application; ``TypeError`` or ``ValueError`` for other
+    arguments that can not be; ``OSError`` when the address can not be listened
+    on. May be called from any thread.
     """
     application = _application(app_or_handler, options)
+    _check_context(ssl_context)
+    if not isinstance(max_connections, int) or max_connections < 1:
+        raise ValueError(f"max_connections is a number of at least 1, not {max_connections!r}")
     return Server(
         carry_out_upgrades(application), _listen(host, port), ssl_context, max_connections
     )
@@ -235,7 +239,11 @@ class Server:
                         wake.register(self._wake, selectors.EVENT_READ)
                         wake.select(ACCEPT_AGAIN_AFTER)
                     continue
-                self._start(sock, address)
+                try:
+                    self._start(sock, address)
+                except Exception:  # nothing that one connection does ends the server
+                    logger.exception("the connection from %s could not be served", address)
+                    sock.close()
             if self._listener.family == socket.AF_UNIX:
                 with contextlib.suppress(OSError):
                     os.unlink(self._listener.getsockname())
@@ -337,7 +345,25 @@ def _required(function: Callable[..., Any]) -> int | None:
     return None
 
 
+def _check_context(ssl_context: ssl.SSLContext | None) -> None:
+    if ssl_context is None:
+        return
+    if not isinstance(ssl_context, ssl.SSLContext):
+        raise TypeError(f"ssl_context is an ssl.SSLContext, not {ssl_context!r}")
+    if ssl_context.protocol == ssl.PROTOCOL_TLS_CLIENT:
+        raise ValueError(
+            "ssl_context is a client's: make one with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and load_cert_chain()"
+        )
+
+
 def _listen(host: str, port: int) -> socket.socket:
+    if not isinstance(host, str):
+        raise TypeError(f'host is a name or an address, "" for all, not {host!r}')
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port is from 0 to 65535, not {port!r}")
+    if host == "unix:":
+        raise ValueError("unix: is followed by the path of a socket")
     path = host.removeprefix("unix:")
     if path == host:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -356,7 +382,7 @@ def _listen_on_unix(path: str) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as exc:
         listener.close()
-        raise OSError(exc.errno, exc.strerror, path) from None
+        raise OSError(exc.errno, exc.strerror or str(exc), path) from None
     return listener
 
 

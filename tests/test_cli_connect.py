@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def command(server: syncws.Server) -> list[str]:
     return [sys.executable, "-m", "syncws", "connect", f"ws://127.0.0.1:{server.port}/"]
 
 
-def piped(server: syncws.Server, text: str) -> list[str]:
+def piped(server: syncws.Server, text: str, **environment: str) -> list[str]:
     done = subprocess.run(
         command(server),
         cwd=ROOT,
@@ -58,6 +59,7 @@ def piped(server: syncws.Server, text: str) -> list[str]:
         text=True,
         timeout=PATIENCE,
         check=False,
+        env={**os.environ, **environment},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
@@ -73,6 +75,30 @@ def test_piped(server: syncws.Server) -> None:
         "< echo 'no end of line'",
         "Connection closed: this side closed the session (code 1000).",
     ]
+
+
+def test_what_the_output_can_not_express_is_escaped(server: syncws.Server) -> None:
+    lines = piped(server, "héllo\n", PYTHONIOENCODING="ascii")
+    assert lines[2] == r"< echo 'h\xe9llo'"
+
+
+def test_who_reads_the_output_has_enough(server: syncws.Server) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"yes | {shlex.join(command(server))} | head -3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stdout.endswith("< echo 'y'\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_without_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit, match="one is closed"):
+        main(["connect", "ws://127.0.0.1:1/"])
 
 
 def test_a_long_message_is_cut(server: syncws.Server) -> None:

@@ -95,6 +95,11 @@ def test_reload_without_werkzeug_says_so() -> None:
     assert done.stderr == "--reload wants Werkzeug, which is not installed: pip install werkzeug\n"
 
 
+def test_an_address_that_can_not_be() -> None:
+    with pytest.raises(SystemExit, match="port is from 0 to 65535"):
+        main(["serve", "examples.echo:app", "--port=99999"])
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

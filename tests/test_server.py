@@ -188,6 +188,41 @@ def test_address_in_use() -> None:
     assert caught.value.errno == errno.EADDRINUSE
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"host": None}, TypeError, "host is a name"),
+        ({"port": 70000}, ValueError, "port is from 0 to 65535"),
+        ({"port": -1}, ValueError, "port is from 0 to 65535"),
+        ({"host": "unix:"}, ValueError, "followed by the path"),
+        ({"host": "unix:/" + "x" * 200}, OSError, "path too long"),
+        ({"ssl_context": "adhoc"}, TypeError, r"an ssl\.SSLContext"),
+        ({"ssl_context": ssl.create_default_context()}, ValueError, "a client's"),
+        ({"max_connections": None}, ValueError, "max_connections"),
+        ({"max_connections": 0}, ValueError, "max_connections"),
+    ],
+)
+def test_arguments_that_can_not_be(
+    arguments: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        syncws.serve(echo, **{"host": "127.0.0.1", **arguments})
+
+
+class BrokenContext(ssl.SSLContext):
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        raise LookupError("as it was told")
+
+
+def test_no_connection_ends_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    context = BrokenContext(ssl.PROTOCOL_TLS_SERVER)
+    with syncws.serve(echo, "127.0.0.1", 0, ssl_context=context) as server:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                assert not sock.recv(1)
+    assert caplog.text.count("could not be served") == 2
+
+
 def test_ipv6() -> None:
     def application(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
