@@ -110,7 +110,11 @@ class CloseReason:
 
 
 def check_sendable(code: int, reason: str) -> None:
-    """Raise ``ValueError`` unless a Close frame may carry this code and reason."""
+    """Raise ``TypeError`` or ``ValueError`` unless a Close frame may carry these."""
+    if not isinstance(code, int):
+        raise TypeError(f"a close code is an int, such as 1000, not {code!r}")
+    if not isinstance(reason, str):
+        raise TypeError(f"a close reason is a str, not {reason!r}")
     if code not in _SENDABLE and not 3000 <= code <= 4999:
         raise ValueError(
             f"close code {code} can not be sent: use one of "

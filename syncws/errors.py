@@ -6,7 +6,7 @@ An exception says what was wrong, what was expected and what to do about it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import BaseSession
@@ -48,6 +48,10 @@ class HandshakeError(SyncwsError):
         self.status = status
         self.headers = headers
         self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions go from process to process pickled, and copied by their ``args``.
+        return type(self), (self.status, self.headers, self.body, str(self))
 
 
 class HubError(SyncwsError):

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Literal
 
 from .close import CloseCode, CloseReason
 from .prepared import PreparedMessage
+from .session import Session
 
 if TYPE_CHECKING:
     from .protocol import Data
     from .redis_bus import RedisBus
-    from .session import Session
 
 __all__ = ["Hub"]
 
@@ -96,8 +96,10 @@ class Hub:
                     hub.send(room, message, exclude=session)
 
         A session may be in any number of rooms. One that has ended leaves with
-        its block.
+        its block. Raises ``TypeError`` for a raw session.
         """
+        if not isinstance(session, Session):
+            raise TypeError(f"a member of a room is a Session, not {session!r}")
         with self._lock:
             members = dict(self._rooms.get(room, {}))
             members[session] = members.get(session, 0) + 1
@@ -131,7 +133,7 @@ class Hub:
         Waits for nobody but the bus, if there is one, and for that a few
         seconds at most. Raises ``HubError`` when the bus can not be reached:
         the members in this process have got the message then, the others have
-        not.
+        not. Raises ``TypeError`` for what is no message.
         """
         if not isinstance(message, PreparedMessage):
             message = PreparedMessage(message)

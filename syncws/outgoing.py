@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .close import CloseReason
 from .errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from .streams import as_binary
 
 if TYPE_CHECKING:
     from .ending import Ending
@@ -59,8 +60,8 @@ class Outgoing:
         closed or the session is ending, and ``RuntimeError`` when the system
         has no thread left.
         """
-        if isinstance(message, (bytearray, memoryview)):
-            message = bytes(message)  # what it is now, not what it will be
+        if not isinstance(message, (str, bytes)) and (binary := as_binary(message)) is not None:
+            message = bytes(binary)  # what it is now, not what it will be
         wait = self._session.timeout if timeout is None else timeout
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
@@ -86,8 +87,11 @@ class Outgoing:
     def flush(self, timeout: float) -> None:
         """Wait until all that was accepted before is dealt with.
 
-        Raises ``TimeoutError`` after ``timeout`` seconds.
+        Raises ``TimeoutError`` after ``timeout`` seconds. In the channel's own
+        thread, where callbacks run, that can not be waited for.
         """
+        if threading.current_thread() is self._thread:
+            return
         with self._changed:
             accepted = self._accepted
             if not self._changed.wait_for(
@@ -149,7 +153,7 @@ class Outgoing:
                 self._changed.notify_all()
             try:
                 self._session.send(message)
-            except Exception as exc:  # noqa: BLE001  # who waits for the future gets it
+            except BaseException as exc:  # noqa: BLE001  # who waits for the future gets it
                 future.set_exception(exc)
             else:
                 future.set_result(None)

@@ -21,12 +21,20 @@ class PreparedMessage:
 
     It is encoded once, and once more for each way of compressing it that a
     session has agreed on. May be used by any thread; later changes to a
-    bytearray are not seen.
+    bytearray are not seen. Raises ``TypeError`` for anything else.
     """
 
     def __init__(self, data: str | bytes | bytearray | memoryview) -> None:
+        if not isinstance(data, str):
+            try:
+                data = bytes(memoryview(data))
+            except TypeError:
+                raise TypeError(
+                    f"a message for many is str or bytes-like, not {type(data).__name__}: "
+                    "json.dumps() makes one of anything that JSON can express"
+                ) from None
         #: The message itself.
-        self.data: str | bytes = data if isinstance(data, str) else bytes(data)
+        self.data: str | bytes = data
         text = isinstance(self.data, str)
         payload = self.data.encode() if isinstance(self.data, str) else self.data
         #: The frame without compression.

@@ -28,7 +28,7 @@ from .prepared import PreparedMessage
 from .protocol import Protocol
 from .reader import Reader
 from .registry import Traffic
-from .streams import Sendable, parts_of, receive_stream
+from .streams import Sendable, as_binary, parts_of, receive_stream
 from .transport import BrokenError
 from .wakeup import Wakeup
 from .writer import Writer
@@ -164,7 +164,8 @@ class Session(BaseSession):
         each as soon as there is something to send; other threads' messages wait
         meanwhile. If it raises, so does ``send()``, and the session, which can
         not go on with half a message, is closed with 1011. A ``CloseReason``
-        closes the session with its code and reason.
+        closes the session with its code and reason. Nothing else can be sent
+        from within that iterable, by the same thread: ``RuntimeError`` says so.
 
         Waits for other threads' messages to go out, and then for the peer to
         read, for ``timeout`` seconds at most each (None: the session's
@@ -187,6 +188,8 @@ class Session(BaseSession):
                 self._writer.send_prepared(data, timeout)
             elif isinstance(data, CloseReason):
                 self.close(data.code, data.reason)
+            elif (binary := as_binary(data)) is not None:
+                self._writer.send(binary, timeout)
             else:
                 self._writer.send_parts(parts_of(data), timeout, self.close_timeout)
         except BrokenError as exc:
@@ -208,7 +211,8 @@ class Session(BaseSession):
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was sent before is written, by whichever thread:
-        messages of the outgoing channel, pongs, a Close.
+        messages of the outgoing channel, pongs, a Close. In a callback of the
+        channel it does not wait for the channel, whose thread it is in.
 
         ``timeout`` is in seconds (None: the session's ``timeout``). Raises
         ``TimeoutError`` after it; nothing is lost. Allowed while the session is
@@ -322,7 +326,7 @@ class Session(BaseSession):
         still be received afterwards. Does nothing when the session has ended;
         when a Close was already sent, waits for that one's end.
 
-        Raises ``ValueError`` for a code or a reason that can not be sent (RFC
+        Raises ``TypeError`` or ``ValueError`` for a code or a reason that can not be sent (RFC
         6455 section 7.4: 1000 to 1014 except 1004 to 1006, or 3000 to 4999,
         and 123 bytes).
         """

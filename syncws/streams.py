@@ -12,7 +12,7 @@ from .protocol import Data, Part
 if TYPE_CHECKING:
     from .reader import Reader
 
-__all__ = ["Sendable", "parts_of", "receive_stream"]
+__all__ = ["Sendable", "as_binary", "parts_of", "receive_stream"]
 
 #: A message, or what it can be made of.
 Sendable = Data | PreparedMessage | Iterable[Data] | IO[str] | IO[bytes]
@@ -67,12 +67,23 @@ class _MessageFile(io.RawIOBase):
         return size
 
 
+def as_binary(data: Any) -> memoryview | None:
+    """What is bytes-like in any other way: an array, for one."""
+    if hasattr(data, "read"):
+        return None  # a file, mapped into memory
+    try:
+        return memoryview(data)
+    except TypeError:
+        return None
+
+
 def parts_of(data: Any) -> Iterable[Data]:
     """The fragments of a message to be made of a file or an iterable.
 
     Raises ``TypeError`` for anything else.
     """
-    read = getattr(data, "read", None)
+    # Of a pipe, or of a message that is being received: what is there.
+    read = data.read1 if isinstance(data, io.BufferedIOBase) else getattr(data, "read", None)
     if callable(read):
         return _chunks(read)
     if isinstance(data, Iterable) and not isinstance(data, Mapping):

@@ -57,6 +57,8 @@ class Writer:
         # Held for as long as a message in fragments takes, and by who waits for
         # its end; before write_lock.
         self._message_lock = threading.Lock()
+        # The thread that sends a message in fragments.
+        self._fragmenting_thread: threading.Thread | None = None
         #: Held over encoding and writing; see the top of the file. The lock of
         #: ``Ending`` may be taken under it, the reader's locks never.
         self.write_lock = threading.Lock()
@@ -100,7 +102,7 @@ class Writer:
         try:
             self._write_frame(self._protocol.message, data, timeout)
         except MessageOpenError:
-            self._acquire(self._message_lock, timeout)
+            self._acquire_message(timeout)
             try:
                 self._write_frame(self._protocol.message, data, timeout)
             finally:
@@ -108,7 +110,7 @@ class Writer:
 
     def send_prepared(self, message: PreparedMessage, timeout: float) -> None:
         """As ``send()``, of a message that has been encoded for all."""
-        self._acquire(self._message_lock, timeout)
+        self._acquire_message(timeout)
         try:
             self._write_frame(self._protocol.prepared, message, timeout)
         finally:
@@ -159,7 +161,8 @@ class Writer:
         be sent, and ``ValueError`` when there is no part at all. A message that
         has begun and can not be completed ends the session, with 1011.
         """
-        self._acquire(self._message_lock, timeout)
+        self._acquire_message(timeout)
+        self._fragmenting_thread = threading.current_thread()
         try:
             empty: Data | None = None
             for part in parts:
@@ -177,6 +180,7 @@ class Writer:
                 )
                 self._ending.begin(broken_off, monotonic() + close_timeout)
                 self.close()
+            self._fragmenting_thread = None
             self._message_lock.release()
 
     @property
@@ -197,7 +201,7 @@ class Writer:
         connection has ended.
         """
         deadline = monotonic() + timeout
-        self._acquire(self._message_lock, timeout)
+        self._acquire_message(timeout)
         try:
             self._acquire(self.write_lock, deadline - monotonic())
             try:
@@ -230,6 +234,15 @@ class Writer:
             self.write_lock.release()
             if self._control_waits():
                 self.flush_control()
+
+    def _acquire_message(self, timeout: float) -> None:
+        """Wait for the end of a message in fragments."""
+        if self._fragmenting_thread is threading.current_thread():
+            raise RuntimeError(
+                "this thread is sending a message in fragments, and would wait for itself: what "
+                "makes the fragments can not send or flush; yield what belongs to the message"
+            )
+        self._acquire(self._message_lock, timeout)
 
     @staticmethod
     def _acquire(lock: threading.Lock, timeout: float) -> None:

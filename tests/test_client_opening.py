@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import socket
 import ssl
 import threading
@@ -75,6 +77,13 @@ def test_refusal_whose_body_does_not_come(
     error = call.error()
     assert isinstance(error, HandshakeError)
     assert (error.status, error.body) == (401, b"go")
+
+
+def test_a_refusal_can_be_pickled_and_copied() -> None:
+    error = HandshakeError(404, [("A", "b")], b"body", "not there")
+    for same in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (same.status, same.headers, same.body) == (404, [("A", "b")], b"body")
+        assert str(same) == "not there"
 
 
 def test_wrong_answer_to_the_key(listener: Listener) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from syncws import CloseCode, CloseReason
@@ -15,6 +17,21 @@ def test_codes_that_may_be_sent(code: int) -> None:
 def test_codes_that_may_not_be_sent(code: int) -> None:
     with pytest.raises(ValueError, match="can not be sent"):
         check_sendable(code, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "match"),
+    [
+        ("bye", "", "a close code is an int"),
+        (1000.0, "", "a close code is an int"),
+        (None, "", "a close code is an int"),
+        (1000, None, "a close reason is a str"),
+        (1000, 1000, "a close reason is a str"),
+    ],
+)
+def test_what_is_no_code_and_no_reason(code: Any, reason: Any, match: str) -> None:
+    with pytest.raises(TypeError, match=match):
+        check_sendable(code, reason)
 
 
 def test_reason_is_limited_to_123_bytes_of_utf8() -> None:

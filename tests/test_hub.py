@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from syncws import Hub, PreparedMessage, Session
+from syncws import Hub, PreparedMessage, RawSession, Session
 
 from .background import BIG, Background
 from .conftest import MakeSession
@@ -121,6 +123,17 @@ def test_a_member_whose_session_has_ended_takes_nothing(make_session: MakeSessio
         hub.send("a", "x")
         assert peer.receive() == "x"
     assert hub.dropped == {}
+
+
+def test_what_is_no_message_and_who_can_be_no_member(raw_and_peer: tuple[RawSession, Peer]) -> None:
+    hub = Hub()
+    for message in (5, [1], {"a": 1}, None):
+        with pytest.raises(TypeError, match="a message for many is str or bytes-like"):
+            hub.send("room", message)  # type: ignore[arg-type]  # as a user might
+    member: Any = raw_and_peer[0]
+    with pytest.raises(TypeError, match="a member of a room is a Session"), hub.join("a", member):
+        pass
+    assert hub.members("a") == []
 
 
 def test_options_that_can_not_be() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -64,9 +66,20 @@ def test_d4_whatever_send_takes(session_and_peer: Both) -> None:
     session.outgoing.send(parts())
     assert begun.wait(PATIENCE)
     session.outgoing.send(buffer)
+    numbers = array("B", b"now")
+    session.outgoing.send(numbers)  # type: ignore[arg-type]  # bytes-like, which types can not say
     buffer[:] = b"new"
+    numbers[0] = 0
     go_on.set()
-    assert (peer.receive(), peer.receive()) == ("parts", b"now")
+    assert (peer.receive(), peer.receive(), peer.receive()) == ("parts", b"now", b"now")
+
+
+def test_whatever_a_message_raises_is_its_result(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    leaving: Iterator[str] = map(sys.exit, [1])
+    assert isinstance(session.outgoing.send(leaving).exception(PATIENCE), SystemExit)
+    session.outgoing.send("more").result(PATIENCE)
+    assert peer.receive() == "more"
 
 
 def test_c5_a_slow_peer_holds_up_the_channel_and_nobody_else(make_session: MakeSession) -> None:
@@ -153,6 +166,27 @@ def test_senders_to_a_full_channel_learn_of_the_end(make_session: MakeSession) -
     sent = waiting.error()
     # It may have got in at the very last moment; then its future says so.
     assert isinstance(sent or waiting.result().exception(PATIENCE), syncws.ConnectionClosed)
+
+
+def test_a_callback_may_flush(session_and_peer: Both) -> None:
+    session, _ = session_and_peer
+    flushed: Future[None] = Future()
+
+    def flush(_: object) -> None:
+        session.flush()
+        flushed.set_result(None)
+
+    hold = threading.Event()
+
+    def parts() -> Iterator[str]:
+        assert hold.wait(PATIENCE)
+        yield "first"
+
+    sent = session.outgoing.send(parts())
+    session.outgoing.send("second")
+    sent.add_done_callback(flush)
+    hold.set()
+    flushed.result(PATIENCE)
 
 
 def test_a_callback_may_close_the_session(session_and_peer: Both) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import mmap
+import os
 import threading
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +95,61 @@ def test_a_part_goes_out_as_soon_as_there_is_one(session_and_peer: Both) -> None
         call.result()
     peer.send_close()
     assert closed(received).code == 1000
+
+
+@pytest.mark.parametrize("mode", ["rb", "raw"])
+def test_what_is_in_a_pipe_goes_out_at_once(session_and_peer: Both, mode: str) -> None:
+    session, peer = session_and_peer
+    theirs, ours = os.pipe()
+    with open(theirs, "rb", buffering=0 if mode == "raw" else -1) as file:
+        sender = Background(session.send, file)
+        for data in (b"first", b"second"):
+            os.write(ours, data)
+            event = peer.next_event()
+            assert isinstance(event, BytesMessage)
+            assert event.data == data
+        os.close(ours)
+        sender.result()
+    assert peer.receive() == b""
+
+
+def test_other_bytes_like_objects_are_one_frame(session_and_peer: Both, tmp_path: Path) -> None:
+    session, peer = session_and_peer
+    numbers: Any = array("H", [1, 2])
+    session.send(numbers)
+    assert peer.receive() == numbers.tobytes()
+    (tmp_path / "file").write_bytes(b"mapped")
+    with (
+        open(tmp_path / "file", "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+    ):
+        mapped.seek(2)
+        mapped_file: Any = mapped
+        session.send(mapped_file)
+        assert peer.receive() == b"pped"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda session: session.send("x"),
+        lambda session: session.send(syncws.PreparedMessage("x")),
+        lambda session: session.send(["x"]),
+        lambda session: session.flush(),
+    ],
+)
+def test_what_makes_a_message_can_not_send_another(session_and_peer: Both, call: Any) -> None:
+    session, peer = session_and_peer
+
+    def parts() -> Iterator[str]:
+        yield "first"
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            call(session)
+        yield "last"
+
+    session.send(parts())
+    assert peer.receive() == "firstlast"
+    call(session)
 
 
 def test_who_waits_for_the_end_of_a_message_waits_no_longer_than_it_wants(
