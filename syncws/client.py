@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from .client_handshake import ClientHandshake, Headers, Opened
+from .client_handshake import ClientHandshake, Opened
 from .close import CloseCode, CloseReason
-from .options import Options, SessionOptions
+from .handshake import Headers
+from .options import Options, SessionOptions, check_seconds
 from .session import Session
 from .transport import BrokenError, DeadlineError, Transport, make_transport
 from .url import Url, parse_url
@@ -144,6 +145,7 @@ def connect(
     foreign = _FOR_SERVERS & options.keys()
     if foreign:
         raise TypeError(f"connect() has no option {min(foreign)!r}: it is for servers")
+    check_seconds("open_timeout", open_timeout)
     checked = Options(subprotocols=subprotocols, **options)
     target = parse_url(url)
     if ssl_context is not None and not target.secure:

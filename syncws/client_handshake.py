@@ -7,7 +7,7 @@ clock; ``client.py`` moves the bytes. h11 knows HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import h11
@@ -15,13 +15,11 @@ from wsproto.utilities import generate_accept_token, generate_nonce
 
 from .deflate import Deflate, DeflateExtension, accepted_deflate, offer_deflate
 from .errors import HandshakeError
-from .handshake import VERSION, check_headers, is_token
+from .handshake import VERSION, Headers, check_headers, is_token
 from .options import Options
 from .url import Url
 
-__all__ = ["ClientHandshake", "Headers", "Opened"]
-
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+__all__ = ["ClientHandshake", "Opened"]
 
 #: The handshake's own headers: a second copy would contradict the first.
 _RESERVED = frozenset(
@@ -81,8 +79,7 @@ class ClientHandshake:
 
     def _request(self, url: Url, extra: Headers) -> bytes:
         """RFC 6455 section 4.1, the client's requirements."""
-        given = list(extra.items() if isinstance(extra, Mapping) else extra)
-        check_headers(given, _RESERVED)
+        given = check_headers(extra, _RESERVED)
         headers = [
             ("Host", url.host_header),
             ("Upgrade", "websocket"),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from .connectors import SUPPORTED
-from .handshake import RESERVED, Accept, Reject, negotiate
+from .handshake import RESERVED, Accept, Reject, is_websocket_request, negotiate
 from .upgrade import WebSocketUpgrade, note_refusal, open_session
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
             response = syncws.respond(bottle.request.environ, echo)
             return bottle.HTTPResponse(response.body, response.status, response.headers)
 
-    The status is 101, or that of a refusal. After a 101, which may get headers
-    of the application's own, cookies for one, ``handler`` is called with the
-    session when the view, and everything around it, has returned. ``handler``
-    may be a :class:`WebSocketUpgrade`; else ``options`` are those of
-    :class:`Options`.
+    The status is 101, or that of a refusal, or of ``on_non_websocket_request``.
+    After a 101, which may get headers of the application's own, cookies for
+    one, ``handler`` is called with the session when the view, and everything
+    around it, has returned. ``handler`` may be a :class:`WebSocketUpgrade`;
+    else ``options`` are those of :class:`Options`.
 
     Raises ``RuntimeError`` on a server that is not syncws's own, unless the
     application is wrapped in :class:`WebSocketMiddleware`.
@@ -82,6 +82,9 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
     upgrade = (
         handler if isinstance(handler, WebSocketUpgrade) else WebSocketUpgrade(handler, **options)
     )
+    instead = upgrade.options.on_non_websocket_request
+    if callable(instead) and not is_websocket_request(environ):
+        return _answer_of(instead, environ)
     answer = negotiate(environ, upgrade.options)
     if isinstance(answer, Reject):
         note_refusal(answer, environ)
@@ -94,6 +97,26 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
         )
     noted[:] = [(answer, upgrade)]
     return Response(answer.status, [], b"")
+
+
+def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Response:
+    """What an application answers, whole."""
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    body: list[bytes] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        started[:] = [(status, headers)]
+        return body.append
+
+    result = application(environ, start_response)
+    try:
+        body.extend(result)
+    finally:
+        close = getattr(result, "close", None)
+        if callable(close):
+            close()
+    ((status, headers),) = started
+    return Response(status, headers, b"".join(body))
 
 
 def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:

@@ -61,10 +61,10 @@ class Deflate:
             ("memory_level", 1, 9),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} is from {low} to {high}, not {value!r}")
-        if self.min_size < 0:
-            raise ValueError(f"min_size is a number of bytes, not {self.min_size!r}")
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} is an int from {low} to {high}, not {value!r}")
+        if not isinstance(self.min_size, int) or self.min_size < 0:
+            raise ValueError(f"min_size is a number of bytes, an int, not {self.min_size!r}")
 
 
 class DeflateExtension(PerMessageDeflate):

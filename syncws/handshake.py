@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 __all__ = [
     "VERSION",
     "Accept",
+    "Headers",
     "Reject",
     "check_headers",
     "is_token",
     "is_websocket_request",
     "negotiate",
 ]
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 #: RFC 6455 section 4.2.1 item 6: the one version there is.
 VERSION = "13"
@@ -152,10 +155,7 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
             deflate, extension = agreed
             headers.append(("Sec-WebSocket-Extensions", extension))
     extra = options.headers
-    if callable(extra):
-        extra = extra(environ)
-        check_headers(extra)
-    headers.extend(extra)
+    headers.extend(check_headers(extra(environ) if callable(extra) else extra))
     return Accept(headers, subprotocol, deflate)
 
 
@@ -164,17 +164,27 @@ def is_token(name: str) -> bool:
     return _TOKEN.fullmatch(name) is not None
 
 
-def check_headers(headers: Sequence[tuple[str, str]], reserved: frozenset[str] = RESERVED) -> None:
-    """Raise ``ValueError`` for a header that would break, or forge, the response;
-    or a request, with other ``reserved`` names."""
-    for name, value in headers:
+def check_headers(headers: Headers, reserved: frozenset[str] = RESERVED) -> list[tuple[str, str]]:
+    """The headers as pairs.
+
+    Raises ``TypeError`` for what are none, and ``ValueError`` for one that would
+    break, or forge, the response; or a request, with other ``reserved`` names.
+    """
+    if not isinstance(headers, Iterable):
+        raise TypeError(f"headers are pairs of a name and a value, or a mapping, not {headers!r}")
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for pair in pairs:
+        # The value is not repeated: it may be a secret.
+        if isinstance(pair, str) or [type(text) for text in pair] != [str, str]:
+            raise TypeError("a header is a pair of a name and a value, both of them str")
+    for name, value in pairs:
         if not is_token(name):
             raise ValueError(f"{name!r} is not the name of an HTTP header")
         if not _FIELD_VALUE.fullmatch(value):
-            # The value is not repeated: it may be a secret.
             raise ValueError(f"the value of the header {name!r} has characters HTTP forbids")
         if name.lower() in reserved:
             raise ValueError(f"the header {name!r} belongs to the handshake and can not be set")
+    return pairs
 
 
 def parse_origin(origin: str) -> tuple[str, str, int] | None:

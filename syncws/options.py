@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from .deflate import Deflate
-from .handshake import check_headers, parse_origin
+from .handshake import Headers, check_headers, parse_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    Headers = Sequence[tuple[str, str]]
-
-__all__ = ["Options", "RawRouteOptions", "RouteOptions", "SessionOptions"]
+__all__ = ["Options", "RawRouteOptions", "RouteOptions", "SessionOptions", "check_seconds"]
 
 Subprotocols = Sequence[str] | Callable[[Sequence[str]], str | None]
 
@@ -35,7 +33,8 @@ class Options:
     #: an Origin header does not come from a web page and is let in.
     origins: Sequence[str] | None = None
 
-    #: Headers added to the 101, or a function of the environ returning them.
+    #: Headers added to the 101, as pairs or as a mapping; or a function of the
+    #: environ returning them.
     headers: Headers | Callable[[WSGIEnvironment], Headers] = ()
 
     #: The HTTP status of the answer to a malformed opening handshake.
@@ -82,19 +81,17 @@ class Options:
     install_extensions: bool = False
 
     def __post_init__(self) -> None:
-        _positive("timeout", self.timeout)
-        _positive("close_timeout", self.close_timeout)
-        _positive("max_message_size", self.max_message_size)
+        check_seconds("timeout", self.timeout)
+        check_seconds("close_timeout", self.close_timeout)
+        _check_bytes("max_message_size", self.max_message_size)
         if self.ping_interval is not None:
-            _positive("ping_interval", self.ping_interval)
+            check_seconds("ping_interval", self.ping_interval)
         if self.max_frame_size is not None:
-            _positive("max_frame_size", self.max_frame_size)
+            _check_bytes("max_frame_size", self.max_frame_size)
         if self.masking not in (None, True, False):
             raise TypeError(f"masking is True, False or None, not {self.masking!r}")
-        if isinstance(self.subprotocols, str):
-            raise TypeError(
-                f"subprotocols is a list of names, not one string: use [{self.subprotocols!r}]"
-            )
+        if not callable(self.subprotocols):
+            object.__setattr__(self, "subprotocols", _names(self.subprotocols))
         if self.compression == "deflate":
             object.__setattr__(self, "compression", Deflate())
         elif not isinstance(self.compression, Deflate | None):
@@ -106,9 +103,10 @@ class Options:
                 "install_extensions is for raw=True and a compression; without raw, compression "
                 "is all it takes"
             )
-        _check_origins(self.origins)
+        if self.origins is not None and self.origins != "*":
+            object.__setattr__(self, "origins", _origins(self.origins))
         if not callable(self.headers):
-            check_headers(self.headers)
+            object.__setattr__(self, "headers", tuple(check_headers(self.headers)))
         _check_status("on_handshake_failure", self.on_handshake_failure)
         if not callable(self.on_non_websocket_request):
             _check_status("on_non_websocket_request", self.on_non_websocket_request)
@@ -143,11 +141,19 @@ class RawRouteOptions(RouteOptions, total=False):
     install_extensions: bool
 
 
-def _positive(name: str, value: Any) -> None:
+def check_seconds(name: str, value: Any) -> None:
+    """Raise ``TypeError`` or ``ValueError`` for what can be no time to wait."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number, not {value!r}")
+        raise TypeError(f"{name} is a number of seconds, not {value!r}")
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be greater than 0, and finite, not {value!r}")
+
+
+def _check_bytes(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a number of bytes, an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be greater than 0, not {value!r}")
 
 
 def _check_status(name: str, status: Any) -> None:
@@ -155,14 +161,30 @@ def _check_status(name: str, status: Any) -> None:
         raise ValueError(f"{name} is an HTTP status from 400 to 599, not {status!r}")
 
 
-def _check_origins(origins: Iterable[str] | None) -> None:
-    if origins is None or origins == "*":
-        return
+def _names(subprotocols: Any) -> tuple[str, ...]:
+    if isinstance(subprotocols, str):
+        raise TypeError(f"subprotocols is a list of names, not one string: use [{subprotocols!r}]")
+    if not isinstance(subprotocols, Iterable):
+        raise TypeError(f"subprotocols is a list of names, () for none, not {subprotocols!r}")
+    names = tuple(subprotocols)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"subprotocols is a list of names, and {name!r} is none")
+    return names
+
+
+def _origins(origins: Any) -> tuple[str, ...]:
     if isinstance(origins, str):
         raise TypeError(f'origins is a list of origins or "*": use [{origins!r}]')
-    for origin in origins:
-        if parse_origin(origin) is None:
+    if not isinstance(origins, Iterable):
+        raise TypeError(f'origins is a list of origins, "*", or None, not {origins!r}')
+    allowed = tuple(origins)
+    for origin in allowed:
+        if origin == "*":
+            raise ValueError('to let pages of all origins in, write origins="*", without a list')
+        if not isinstance(origin, str) or parse_origin(origin) is None:
             raise ValueError(
                 f"{origin!r} is not an origin: write scheme and host, "
                 'such as "https://example.com" or "http://localhost:5000"'
             )
+    return allowed

@@ -34,6 +34,8 @@ class Pool:
     """
 
     def __init__(self, size: int, name: str) -> None:
+        if size < 1:
+            raise ValueError(f"HTTP needs at least one thread, set by --threads, not {size}")
         self._size = size
         self._name = name
         # None ends a thread.

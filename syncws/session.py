@@ -21,6 +21,7 @@ from .base import BaseSession
 from .close import CloseCode, CloseReason, check_sendable
 from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
+from .options import check_seconds
 from .outgoing import CAPACITY, Outgoing
 from .pinger import Pinger
 from .pings import Pings
@@ -162,10 +163,10 @@ class Session(BaseSession):
 
         An iterable of either, or a file, is sent as one message in fragments,
         each as soon as there is something to send; other threads' messages wait
-        meanwhile. If it raises, so does ``send()``, and the session, which can
-        not go on with half a message, is closed with 1011. A ``CloseReason``
-        closes the session with its code and reason. Nothing else can be sent
-        from within that iterable, by the same thread: ``RuntimeError`` says so.
+        meanwhile, and what makes the parts can not send itself (``RuntimeError``).
+        If it raises, so does ``send()``, and the session, which can not go on
+        with half a message, is closed with 1011. A ``CloseReason``
+        closes the session with its code and reason.
 
         Waits for other threads' messages to go out, and then for the peer to
         read, for ``timeout`` seconds at most each (None: the session's
@@ -294,8 +295,8 @@ class Session(BaseSession):
 
     @ping_interval.setter
     def ping_interval(self, seconds: float | None) -> None:
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"ping_interval is greater than 0, or None, not {seconds!r}")
+        if seconds is not None:
+            check_seconds("ping_interval", seconds)
         self._pinger.interval = seconds
         self._wakeup.set()
 
@@ -306,8 +307,7 @@ class Session(BaseSession):
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
-        if not seconds > 0:
-            raise ValueError(f"timeout is greater than 0, not {seconds!r}")
+        check_seconds("timeout", seconds)
         self._pinger.timeout = seconds
         self._wakeup.set()
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from wsproto.utilities import generate_accept_token
 
 from syncws import HandshakeError, Options
-from syncws.client_handshake import MAX_BODY, ClientHandshake, Headers, Opened
-from syncws.handshake import Accept, negotiate
+from syncws.client_handshake import MAX_BODY, ClientHandshake, Opened
+from syncws.handshake import Accept, Headers, negotiate
 from syncws.url import parse_url
 
 from .faults import splits

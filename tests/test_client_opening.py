@@ -187,6 +187,9 @@ def test_no_such_host() -> None:
         ({"headers": {"Host": "x"}}, ValueError, "'Host'"),
         ({"ssl_context": ssl.create_default_context()}, ValueError, "begins with ws://"),
         ({"max_message_size": 0}, ValueError, "max_message_size"),
+        ({"headers": None}, TypeError, "headers are pairs"),
+        ({"headers": {"X": None}}, TypeError, "both of them str"),
+        ({"open_timeout": None}, TypeError, "open_timeout is a number of seconds"),
     ],
 )
 def test_arguments_that_can_not_be(

@@ -100,6 +100,9 @@ def test_off_unless_asked_for() -> None:
         {"level": 0},
         {"memory_level": 10},
         {"min_size": -1},
+        {"min_size": 0.5},
+        {"level": 6.0},
+        {"level": "6"},
     ],
 )
 def test_options_that_can_not_be(options: dict[str, int]) -> None:

@@ -165,6 +165,22 @@ def test_elsewhere_the_middleware_is_asked_for() -> None:
         syncws.respond(request(), print)
 
 
+def test_an_application_answers_plain_requests() -> None:
+    body = Body()
+    body.closed.clear()
+
+    def instead(environ: Any, start_response: Any) -> Any:
+        write = start_response("200 OK", [("X-Instead", environ["HTTP_HOST"])])
+        write(b"a page")
+        return body
+
+    environ = request()
+    del environ["HTTP_UPGRADE"]
+    response = syncws.respond(environ, print, on_non_websocket_request=instead)
+    assert response == ("200 OK", [("X-Instead", environ["HTTP_HOST"])], b"a page")
+    assert body.closed.is_set()
+
+
 def test_a_refusal_needs_nothing_of_the_server() -> None:
     environ = request()
     del environ["HTTP_UPGRADE"]

@@ -28,6 +28,17 @@ def test_defaults_are_safe() -> None:
         ({"ping_interval": True}, "ping_interval is a number"),
         ({"max_message_size": 0}, "max_message_size"),
         ({"max_frame_size": -5}, "max_frame_size"),
+        ({"max_message_size": 1e6}, "number of bytes, an int"),
+        ({"max_frame_size": True}, "number of bytes, an int"),
+        ({"subprotocols": None}, "is a list of names"),
+        ({"subprotocols": [1]}, "1 is none"),
+        ({"origins": True}, "origins is a list"),
+        ({"origins": ["*"]}, r'write origins="\*", without a list'),
+        ({"origins": [1]}, "is not an origin"),
+        ({"headers": None}, "headers are pairs"),
+        ({"headers": ["Ab"]}, "a header is a pair"),
+        ({"headers": [("X", 5)]}, "both of them str"),
+        ({"headers": [("X", "y", "z")]}, "a header is a pair"),
         ({"masking": "yes"}, "masking is True, False or None"),
         ({"subprotocols": "chat"}, r"use \['chat'\]"),
         ({"origins": "https://example.com"}, "origins is a list"),
@@ -46,6 +57,17 @@ def test_defaults_are_safe() -> None:
 def test_what_can_not_be_is_refused_at_once(option: dict[str, Any], match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):
         Options(**option)
+
+
+def test_iterators_and_mappings_are_kept() -> None:
+    options = Options(
+        subprotocols=map(str, ["a", "b"]),  # type: ignore[arg-type]  # as a user might
+        origins=map(str.strip, [" https://example.com "]),  # type: ignore[arg-type]  # the same
+        headers={"Server": "syncws"},
+    )
+    assert options.subprotocols == ("a", "b")
+    assert options.origins == ("https://example.com",)
+    assert options.headers == (("Server", "syncws"),)
 
 
 def test_unknown_option() -> None:

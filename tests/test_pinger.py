@@ -204,6 +204,8 @@ def test_c3_timeout_can_be_changed_at_any_time(make_session: MakeSession) -> Non
     assert session.wait_closed(PATIENCE).cause == "ping_timeout"
     with pytest.raises(ValueError, match="greater than 0"):
         session.timeout = 0
+    with pytest.raises(TypeError, match="timeout is a number of seconds"):
+        session.timeout = None  # type: ignore[assignment]  # as a user might
 
 
 def test_a_silent_peer_is_noticed_however_many_pings_fit_into_the_timeout(

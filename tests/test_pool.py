@@ -92,6 +92,11 @@ def test_who_has_stepped_out_leaves_room(make: Callable[[int], Pool]) -> None:
     assert pool.submit(int).result(PATIENCE) == 0
 
 
+def test_there_is_at_least_one_thread() -> None:
+    with pytest.raises(ValueError, match="set by --threads, not 0"):
+        Pool(0, "test")
+
+
 def test_who_comes_back_is_used_again(make: Callable[[int], Pool]) -> None:
     pool = make(2)
     for _ in range(200):

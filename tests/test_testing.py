@@ -76,6 +76,21 @@ def test_a_refusal_has_status_headers_and_body() -> None:
     assert b"evil.example" in caught.value.body
 
 
+def test_a_refusal_at_length_is_not_waited_for() -> None:
+    def at_length(environ: Any, start_response: Any) -> Any:
+        start_response("403 Forbidden", [])
+        return [b"no" * 10_000_000]
+
+    with pytest.raises(HandshakeError, match="403"):
+        WebSocketClient(at_length, timeout=1000).connect("/")
+
+
+@pytest.mark.parametrize("path", ["rooms/red", "ws://localhost/rooms/red", "", "?room=red"])
+def test_a_path_begins_with_a_slash(path: str) -> None:
+    with pytest.raises(ValueError, match="begins with a slash"):
+        WebSocketClient(echo).connect(path)
+
+
 def test_the_request_is_what_a_server_would_see() -> None:
     seen: list[Any] = []
     client = WebSocketClient(
@@ -251,6 +266,14 @@ def test_bytes_that_are_no_frame() -> None:
     with connected(lambda session: session.receive()) as peer:
         peer.send_bytes(b"\xff\xff")
         assert peer.wait_closed().code == 1002
+
+
+def test_the_peer_closes_its_end_when_the_session_has() -> None:
+    """As a browser does: the session, which waits for that, need not do so for long."""
+    peer = connected(lambda session: session.receive(), max_message_size=10, close_timeout=1000)
+    peer.send("x" * 100)
+    assert peer.session.wait_closed(PATIENCE).code == 1009
+    peer.close()
 
 
 def test_a_message_one_byte_at_a_time() -> None:

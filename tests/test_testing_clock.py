@@ -135,6 +135,6 @@ def test_time_goes_on_when_the_clock_is_put_away() -> None:
         assert vars(session)["monotonic"]() == clock.monotonic()
         with pytest.raises(RuntimeError, match="another"), Clock():
             pass
-        with pytest.raises(ValueError, match="back"):
+        with pytest.raises(ValueError, match="goes on"):
             clock.advance(-1)
     assert vars(session)["monotonic"] is before

@@ -11,9 +11,10 @@ from http.cookies import Morsel
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..client_handshake import ClientHandshake, Headers, Opened
+from ..client_handshake import ClientHandshake, Opened
 from ..deferred import carry_out_upgrades
 from ..errors import HandshakeError
+from ..handshake import Headers, check_headers
 from ..options import Options
 from ..url import parse_url
 from .application import Application
@@ -62,7 +63,7 @@ class WebSocketClient:
         if not callable(app):
             raise TypeError(f"a WSGI application is a callable, not {app!r}")
         self._app = carry_out_upgrades(app)
-        self._headers = _pairs(headers)
+        self._headers = check_headers(headers, frozenset())
         self._cookies = cookies
         self._environ = environ or {}
         self._host = host
@@ -87,13 +88,16 @@ class WebSocketClient:
         ``answer_close`` are whether the peer does, from the beginning.
 
         Raises ``HandshakeError``, with ``status``, ``headers`` and ``body``,
-        when the application refuses; what it raises itself, if it does; and
-        ``TimeoutError`` when it does not answer.
+        when the application refuses; what it raises itself, if it does;
+        ``TimeoutError`` when it does not answer; and ``ValueError`` or
+        ``TypeError`` for arguments that can not be.
         """
+        if not path.startswith("/"):
+            raise ValueError(f"a path begins with a slash: {path!r} does not")
         options = Options(subprotocols=subprotocols, compression=compression)
         scheme = "https" if self._secure else "http"
         url = parse_url(f"{'wss' if self._secure else 'ws'}://{self._host}{path}")
-        given = [*self._headers, *_pairs(headers)]
+        given = [*self._headers, *check_headers(headers, frozenset())]
         cookies = _cookie_header(self._cookies, f"{scheme}://{self._host}", path)
         if cookies:
             given.append(("Cookie", cookies))
@@ -151,16 +155,13 @@ class WebSocketClient:
                 f"there was no answer within {self._timeout} s; {application.whereabouts()}"
             ) from None
         except (HandshakeError, ConnectionError):
+            sock.close()  # the application may be answering at length
             application.join(self._timeout)
             if application.error is not None:
                 raise application.error from None
             raise
         sock.settimeout(None)
         return opened
-
-
-def _pairs(headers: Headers) -> list[tuple[str, str]]:
-    return list(headers.items() if isinstance(headers, Mapping) else headers)
 
 
 def _cookie_header(source: Any, base_url: str, path: str) -> str:

@@ -100,8 +100,8 @@ class Clock:
         ``TimeoutError`` for a handler that does not; ``wait=False`` is for
         those that are to do something else meanwhile.
         """
-        if seconds < 0:
-            raise ValueError(f"time does not go back: {seconds!r}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time goes on, and not for ever: {seconds!r}")
         patience = time.monotonic() + PATIENCE
         with self._changed:
             while not self._at_rest(handlers=wait):

@@ -373,6 +373,9 @@ class Peer:
             return
         if not data:
             self._over(CloseReason(CloseCode.ABNORMAL_CLOSURE, "", "eof"))
+            if self.answer_close:
+                # The session waits for this, as for the answer.
+                self._socket.shutdown(socket.SHUT_RDWR)
         elif self._protocol.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
             self._protocol.receive_data(data)
             self._take_all()
