@@ -16,6 +16,7 @@ Django has done what it does at the end of a request.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
@@ -26,6 +27,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from .deferred import respond
 from .handlers import check_handler, takes_session_first
+from .units import messages_in_units
 from .upgrade import WebSocketUpgrade
 
 if TYPE_CHECKING:
@@ -113,10 +115,15 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 def messages(session: Session) -> Iterator[str | bytes]:
     """The session's messages, each handled as a request of its own: database
     connections are given back before the next one is waited for, as
-    ``CONN_MAX_AGE`` has it, and those that have broken are opened anew."""
-    for message in session:
-        signals.request_started.send(sender=messages)
-        try:
-            yield message
-        finally:
-            signals.request_finished.send(sender=messages)
+    ``CONN_MAX_AGE`` has it, and those that have broken are opened anew. In the
+    handler's thread; raises as ``for message in session`` does."""
+    return messages_in_units(session, _unit)
+
+
+@contextlib.contextmanager
+def _unit() -> Iterator[None]:
+    signals.request_started.send(sender=messages)
+    try:
+        yield
+    finally:
+        signals.request_finished.send(sender=messages)

@@ -20,6 +20,7 @@ given them: ``route(rule, decorators=[login_required])``. ``flask.request``,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -37,6 +38,7 @@ from .close import CloseCode, CloseReason
 from .handlers import check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options, RawRouteOptions, RouteOptions
+from .units import messages_in_units
 from .upgrade import open_session, refuse
 
 if TYPE_CHECKING:
@@ -193,10 +195,14 @@ def messages(session: Session) -> Iterator[str | bytes]:
     database connection. In the handler's thread; raises as ``for message in
     session`` does.
     """
-    for message in session:
+
+    @contextlib.contextmanager
+    def unit() -> Iterator[None]:
         # A request's context makes do with the application's that it finds.
         with current_app.app_context(), current_app.request_context(session.environ):
-            yield message
+            yield
+
+    return messages_in_units(session, unit)
 
 
 class _View(partial[Any]):

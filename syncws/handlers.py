@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .close import CloseCode, CloseReason
 from .errors import ConnectionClosed
+from .units import units_end
 
 if TYPE_CHECKING:
     from .base import SessionT
@@ -77,7 +78,8 @@ def run_handler(
 ) -> None:
     """See ``BaseSession.run()``; ``failed`` is called with what the handler raised."""
     try:
-        handler(session)
+        with units_end():
+            handler(session)
     except Exception as exc:
         # Of another session's end its handler knows nothing, and should have.
         if not isinstance(exc, ConnectionClosed) or exc.session is not session:

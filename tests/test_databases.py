@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ import syncws.django
 import syncws.flask
 from syncws import Session
 from syncws.testing import Clock, Peer, WebSocketClient
+from syncws.units import messages_in_units
+
+from .background import Background
+from .pairs import Peer as SocketPeer
 
 SESSIONS = 8
 
@@ -142,13 +147,22 @@ def app(engine: sqlalchemy.Engine) -> Flask:
             session.send(select(db, message))
         assert g.user == "ann"
 
+    @app.teardown_request
+    def note(error: BaseException | None) -> None:
+        if "noted" in g:
+            g.noted.append(error)
+
     @websockets.route("/early")
     def leaves_early(session: Session) -> None:
-        for message in syncws.flask.messages(session):
+        messages = syncws.flask.messages(session)
+        for message in messages:
+            g.noted = app.extensions["noted"]
             g.own = True
             if message == "raise":
                 raise ZeroDivisionError
             break
+        session.send("left")
+        assert next(messages, None) is None
         assert "own" not in g
 
     return app
@@ -182,13 +196,43 @@ def test_flask_sqlalchemy(database: Path, talk: Callable[..., list[Peer]]) -> No
         db.engine.dispose()
 
 
-def test_flasks_contexts_end_with_the_loop(app: Flask) -> None:
+def test_flasks_contexts_end_with_the_next_message_or_the_handler(app: Flask) -> None:
+    """Also while somebody keeps what the handler has raised, and so its frame."""
+    noted: list[BaseException | None] = []
+    app.extensions["noted"] = noted
     with WebSocketClient(app).connect("/early") as peer:
         peer.send("break")
-        assert peer.wait_closed().code == 1000
-    with pytest.raises(ZeroDivisionError), WebSocketClient(app).connect("/early") as peer:
+        assert peer.receive() == "left"
+        peer.close()
+    assert noted == [None]
+    with (
+        pytest.raises(ZeroDivisionError) as raised,
+        WebSocketClient(app).connect("/early") as peer,
+    ):
         peer.send("raise")
+    assert noted == [None, raised.value]
     assert not has_request_context()
+
+
+def test_units_that_nobody_takes_up_again_end(session_and_peer: tuple[Session, SocketPeer]) -> None:
+    session, peer = session_and_peer
+    ended: list[str] = []
+    kept: list[Any] = []
+
+    @contextlib.contextmanager
+    def unit() -> Iterator[None]:
+        yield
+        ended.append("well")
+
+    def handler(session: Session) -> None:
+        kept.append(messages_in_units(session, unit))
+        next(kept[0])
+
+    peer.send("x")
+    running = Background(session.run, handler)
+    assert peer.answer_close() == (1000, "")
+    running.result()
+    assert ended == ["well"]
 
 
 # Django

@@ -148,6 +148,7 @@ def test_dependencies_point_one_way() -> None:
         "streams",
         "outgoing",
         "registry",
+        "units",
         "handlers",
         "base",
         "session",
