@@ -21,6 +21,9 @@ from .url import Url
 
 __all__ = ["ClientHandshake", "Opened"]
 
+# Of every HTTP response.
+_BEGINNING = b"HTTP/"
+
 #: The handshake's own headers: a second copy would contradict the first.
 _RESERVED = frozenset(
     {
@@ -114,7 +117,7 @@ class ClientHandshake:
         server has not accepted, with as much of the body as is kept.
         """
         if not data and self._response is None:
-            raise _no_answer("the server closed the connection without an answer")
+            raise _no_answer("the server closed the connection without an answer that is whole")
         try:
             self._h11.receive_data(data)
             while (event := self._h11.next_event()) is not h11.NEED_DATA:
@@ -131,6 +134,10 @@ class ClientHandshake:
                         continue
                 break
             else:
+                begun = self._h11.trailing_data[0]
+                if self._response is None and not begun.startswith(_BEGINNING[: len(begun)]):
+                    # There need not come any more: some servers wait to be greeted.
+                    raise _no_answer(f"the server speaks no HTTP, it said {begun[:_SHOWN]!r}")
                 return None
         except h11.RemoteProtocolError as exc:
             if self._response is None:

@@ -279,7 +279,7 @@ def test_what_is_no_http_has_no_status(garbage: bytes) -> None:
 def test_no_answer_at_all() -> None:
     error = refused(handshake(), b"")
     assert error.status is None
-    assert str(error) == "the server closed the connection without an answer"
+    assert str(error) == "the server closed the connection without an answer that is whole"
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=4))

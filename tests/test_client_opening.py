@@ -111,6 +111,13 @@ def test_garbage_and_endless_heads(listener: Listener, garbage: bytes) -> None:
     assert error.status is None
 
 
+def test_a_server_of_another_kind_need_not_end_the_connection(listener: Listener) -> None:
+    call = Background(connect, listener.url)
+    peer, _ = listener.accept()
+    peer.send_bytes(b"SSH-2.0-OpenSSH")
+    assert str(call.error()) == "the server speaks no HTTP, it said b'SSH-2.0-OpenSSH'"
+
+
 def test_end_of_file_instead_of_an_answer(listener: Listener) -> None:
     call = Background(connect, listener.url)
     peer, _ = listener.accept()
