@@ -40,25 +40,25 @@ class Clock:
         """Begin anew, in the child of a fork: threads do not survive one, nor do sessions."""
         # Guards all of the below. Held for a few instructions.
         self._news = threading.Condition()
-        self._members = 0
+        self._members: set[Timed] = set()
         self._tick_of: dict[Timed, int] = {}
         self._due: dict[int, set[Timed]] = {}
         self._ticks: list[int] = []  # a heap: the keys of _due
         self._thread: threading.Thread | None = None
 
-    def enter(self) -> None:
+    def enter(self, timed: Timed) -> None:
         """One more needs the clock. Raises ``RuntimeError`` when the system has no thread left."""
         with self._news:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="syncws clock", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._members += 1
+            self._members.add(timed)
 
     def leave(self, timed: Timed) -> None:
         """One less does. It may be in a call at this moment, but gets no other."""
         with self._news:
-            self._members -= 1
+            self._members.discard(timed)  # which the parent's are not, after a fork
             tick = self._tick_of.pop(timed, None)
             if tick is not None:
                 self._due[tick].discard(timed)
@@ -66,9 +66,12 @@ class Clock:
                 self._news.notify()
 
     def schedule(self, timed: Timed, when: float) -> None:
-        """Call ``timed`` at ``when`` (monotonic), unless a call is due before that."""
+        """Call ``timed`` at ``when`` (monotonic), unless a call is due before that,
+        or it has left."""
         tick = math.ceil(when * TICKS)
         with self._news:
+            if timed not in self._members:
+                return
             before = self._tick_of.get(timed)
             if before is not None:
                 if before <= tick:

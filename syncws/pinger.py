@@ -112,7 +112,7 @@ class Pinger:
 
     def start(self) -> None:
         """Make sure of the clock. Raises ``RuntimeError`` when the system has no thread left."""
-        CLOCK.enter()
+        CLOCK.enter(self)
         self._started = True
 
     def opened(self) -> None:
@@ -178,7 +178,6 @@ class Pinger:
 
     def _run(self) -> None:
         """The ping thread. It got the turn from the clock, and gives it back."""
-        standing_in = False
         later = None
         try:
             while True:
@@ -192,15 +191,14 @@ class Pinger:
                     # The handler is in receive() and stays there.
                     later = plan.due
                     return
-                if plan.read and not standing_in:
+                if plan.read and self._reader.unread:
                     # What the handler has read, and not come to, makes no
                     # socket readable. It may change the plan.
                     self._reader.stand_in()
                 else:
                     self._wait(plan)
-                standing_in = plan.read
             self._have_the_last_word()
-        except Exception:
+        except BaseException:  # a callback's SystemExit would leave it to itself
             logger.exception("looking after a session failed; it is terminated")
             self._ending.finish(_FAILED)
         finally:
@@ -258,7 +256,6 @@ class Pinger:
             sent = self._transport.sent
             payload = self._pings.new()
             if not self._writer.try_ping(payload):
-                # A message is being written: that has a deadline of its own.
                 self._pings.forget(payload)
             elif unanswered is None:
                 unanswered = self._pings.oldest_keepalive()
@@ -283,6 +280,7 @@ class Pinger:
             arriving
             or self._transport.received != self._heard
             or self._reader.held_back
+            or self._reader.unread
             or self._transport.readable()
         )
 

@@ -137,6 +137,8 @@ class Protocol:
         # What was received and not parsed yet: _received[_parsed:].
         self._received = b""
         self._parsed = 0
+        # Whether next_event() has come to the end of it.
+        self._exhausted = True
         # A plain frame whose payload is still arriving.
         self._plain: PlainFrame | None = None
         # Which bytes are wsproto's, and so where its frame ends.
@@ -176,6 +178,11 @@ class Protocol:
         return self.close_received or self.failed
 
     @property
+    def unread(self) -> bool:
+        """Whether something was received that ``next_event()`` has not come to yet."""
+        return not self._exhausted and self._parsed < len(self._received)
+
+    @property
     def missing(self) -> int:
         """Bytes that the message being received is known to lack; 0 for unknown."""
         return self._plain.missing if self._plain is not None else 0
@@ -198,6 +205,7 @@ class Protocol:
         else:
             self._received = data
         self._parsed = 0
+        self._exhausted = False
 
     def next_event(self) -> Event | None:
         """The next event in what was received, None when more bytes are needed."""
@@ -220,6 +228,7 @@ class Protocol:
                 return event
             if self._parsed == before:
                 break  # a header that has not come whole
+        self._exhausted = True
         return None
 
     def _next_plain(self) -> Event | None:

@@ -290,7 +290,7 @@ class RawSession(BaseSession):
     # For servers
 
     def prepare(self) -> None:
-        CLOCK.enter()
+        CLOCK.enter(self)
         self._on_clock = True
 
     def opened(self) -> None:

@@ -48,6 +48,9 @@ MAX_QUEUED_BYTES = 256 * 1024
 #: has arrived since. Half of what it may be out of receive(), see pinger.py.
 LOOK_AFTER = 0.4
 
+# Seconds: what is read within them may have been there for long.
+_AT_ONCE = 0.001
+
 #: Messages that a session may receive without waiting before it lets other
 #: threads run. Without, one of them ran for a switch interval of 5 ms at a
 #: time: with 100 busy sessions the slowest hundredth of the answers took 0.4 s,
@@ -95,14 +98,19 @@ class Reader:
         # Whose parts are being received: from the first of a message to the
         # last of it. Under receiving.
         self._stream: object = None
+        # Whether a message was thrown away, and so all that come after it are:
+        # nobody gets the end of a message without its middle. Under read_lock.
+        self._discarding = False
         # A fault behind what was read ahead. Under read_lock.
         self._fault: Fault | None = None
         #: Until when a fault waits for the handler to receive what came before.
         self.fault_deadline: float | None = None
         #: Messages that the handler has received, streams included. Under receiving.
         self.messages = 0
-        #: When the handler last looked at what has arrived (monotonic).
-        self.looked_at = monotonic()
+        # When the handler has read last (monotonic).
+        self._read_at = monotonic()
+        #: Until when (monotonic) the handler has looked at all that has arrived.
+        self.looked_at = self._read_at
         #: Whether the ping thread watches for how long the handler stays away.
         #: If not, it is told when the handler leaves receive().
         self.watched = True
@@ -209,6 +217,7 @@ class Reader:
         while True:
             event = self._protocol.next_event()
             if event is None:
+                self.looked_at = self._read_at
                 if self._over():
                     raise self._ending.exception()
                 if deadline is not None:
@@ -217,17 +226,31 @@ class Reader:
                         # sends no end of pings shall not keep us here.
                         raise DeadlineError
                     left = max(0.0, deadline - monotonic())
-                try:
-                    self._read(left)
-                finally:
-                    self.looked_at = monotonic()
+                self._wait_and_read(left)
                 waited = True
             elif isinstance(event, (str, bytes, Part)):
+                if self._discarding:
+                    continue
                 if not waited:
                     self._let_others_run()
+                if not self._protocol.unread:
+                    self.looked_at = self._read_at
                 return event
             else:
                 self._take_control(event)
+
+    def _wait_and_read(self, timeout: float | None) -> None:
+        began = monotonic()
+        try:
+            self._read(timeout)
+        except DeadlineError:
+            self.looked_at = self._read_at = monotonic()
+            raise
+        self._read_at = monotonic()
+        if self._read_at - began > _AT_ONCE:
+            # Nothing was there before. What was may have arrived right after
+            # the read before this one.
+            self.looked_at = began
 
     def _let_others_run(self) -> None:
         """A message was there already: a peer that sends faster than it is
@@ -243,7 +266,7 @@ class Reader:
         self._bytes_taken += len(message)
         # There may be a ping behind all that is queued.
         if monotonic() - self.looked_at > LOOK_AFTER and self.stand_in():
-            self.looked_at = monotonic()
+            self.looked_at = self._read_at = monotonic()
         return message
 
     # For the ping thread
@@ -252,6 +275,11 @@ class Reader:
     def busy(self) -> bool:
         """Whether somebody is reading."""
         return self.read_lock.locked()
+
+    @property
+    def unread(self) -> bool:
+        """Whether something was read that nobody has come to yet."""
+        return self._protocol.unread
 
     @property
     def held_back(self) -> bool:
@@ -299,8 +327,9 @@ class Reader:
             if event is None:
                 return True
             if isinstance(event, (str, bytes, Part)):
-                self._queue.append(event)
-                self._bytes_queued += len(event)
+                if not self._discarding:
+                    self._queue.append(event)
+                    self._bytes_queued += len(event)
             elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
                 # In order: the handler first gets, and may answer, what came
                 # before. It has as long as a closing handshake may take.
@@ -352,7 +381,9 @@ class Reader:
             event = self._protocol.next_event()
             if event is None:
                 return
-            if not isinstance(event, (str, bytes, Part)):
+            if isinstance(event, (str, bytes, Part)):
+                self._discarding = True
+            else:
                 self._take_control(event)
 
     def read_the_rest(self) -> None:
@@ -404,12 +435,18 @@ class Reader:
             # The system tells of a reset once, and the writer has heard it.
             self._broken(self._writer.broken)
         else:
-            self._ending.finish(
+            self._finish(
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "end of file without a Close", "eof")
             )
 
     def _broken(self, error: BrokenError) -> None:
-        self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, str(error), "error"))
+        self._finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, str(error), "error"))
+
+    def _finish(self, reason: CloseReason) -> None:
+        """Nothing more will come, for this ``reason`` unless there was one before."""
+        if self._fault is not None:
+            self._fail(self._fault)
+        self._ending.finish(reason)
 
     def _take_control(self, event: Event) -> None:
         """What is no message."""

@@ -111,7 +111,7 @@ class SlowHeads:
         own code. Raises ``RuntimeError`` when the system has no thread left.
         """
         deadline = _Deadline(conn)
-        CLOCK.enter()
+        CLOCK.enter(deadline)
         with self._lock:
             self._deadlines.add(deadline)
             CLOCK.schedule(deadline, self.due(timeout))

@@ -195,7 +195,8 @@ class Transport:
         fd = self._sock.fileno()
         if fd < 0:
             return True  # closed by the server: the next read or write says so
-        poll.register(fd, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
+        if read or write:  # of a reset poll() tells whoever has registered, for ever
+            poll.register(fd, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
         if wake is not None:
             poll.register(wake, select.POLLIN)
         if timeout is None:

@@ -15,7 +15,9 @@ the order of the protocol. Who takes it:
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,9 +68,9 @@ class Writer:
         # who reads; and whether the Close of the end that has begun is wanted.
         self._pong: list[bytes] = []
         self._close_wanted = False
-        # Messages for many that wait for room in the socket. Appended by
-        # anybody, taken out under write_lock.
-        self._waiting: list[PreparedMessage] = []
+        # Messages for many that wait for room in the socket. Appended, and
+        # given up, by anybody; taken out under write_lock.
+        self._waiting: deque[PreparedMessage] = deque()
         # The rest of a frame, a control frame or one of those messages, that
         # the socket took only a part of: goes out before anything else. Under
         # write_lock.
@@ -151,7 +153,9 @@ class Writer:
 
     def forget_offers(self, number: int) -> None:
         """Give up the oldest of the messages that wait."""
-        del self._waiting[:number]
+        with contextlib.suppress(IndexError):
+            for _ in range(number):
+                self._waiting.popleft()
 
     def send_parts(self, parts: Iterable[Data], timeout: float, close_timeout: float) -> None:
         """Write one message in fragments, each as soon as ``parts`` gives it.
@@ -226,9 +230,9 @@ class Writer:
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
-            while self._waiting and self._may_write_messages():
+            while frame := self._next_waiting():
                 # In order, and encoded in that order too.
-                self._backlog += self._protocol.prepared(self._waiting.pop(0))[0]
+                self._backlog += frame
             self._write(encode(payload), timeout)
         finally:
             self.write_lock.release()
@@ -252,16 +256,18 @@ class Writer:
             )
 
     def try_ping(self, payload: bytes) -> bool:
-        """Send a ping without waiting; False when another thread is writing.
+        """Send a ping without waiting; False when something else is in the way,
+        which has a deadline of its own.
 
         When the socket is full the ping goes out as soon as there is room.
         """
         if not self.write_lock.acquire(blocking=False):
             return False
         try:
-            if self._ending.reason is None and len(self._backlog) < _MAX_BACKLOG:
-                self._backlog += self._protocol.ping(payload)
-                self._write_backlog()
+            if self._ending.reason is not None or len(self._backlog) >= _MAX_BACKLOG:
+                return False
+            self._backlog += self._protocol.ping(payload)
+            self._write_backlog()
             return True
         finally:
             self.write_lock.release()
@@ -320,7 +326,19 @@ class Writer:
         )
 
     def _may_write_messages(self) -> bool:
-        return not self._protocol.fragmenting and not self._protocol.close_sent
+        return (
+            not self._protocol.fragmenting and not self._protocol.close_sent and self.broken is None
+        )
+
+    def _next_waiting(self) -> bytes | None:
+        """The next of the messages that wait, encoded. Requires write_lock."""
+        if not self._may_write_messages():
+            return None
+        try:
+            message = self._waiting.popleft()
+        except IndexError:
+            return None
+        return self._protocol.prepared(message)[0]
 
     def _write_control(self) -> bool:
         """Empty the slots; False when the socket is full. Requires write_lock."""
@@ -333,8 +351,8 @@ class Writer:
                 self._backlog = self._protocol.pong(pong)
                 if not self._write_backlog():
                     return False
-        while self._waiting and self._may_write_messages() and self.broken is None:
-            self._backlog, _ = self._protocol.prepared(self._waiting.pop(0))
+        while frame := self._next_waiting():
+            self._backlog = frame
             if not self._write_backlog():
                 return False
         if self._close_wanted and not self._protocol.close_sent:

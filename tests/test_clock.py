@@ -44,7 +44,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
 
 def test_calls_in_time_and_once(made: Clock) -> None:
     alarm = Alarm()
-    made.enter()
+    made.enter(alarm)
     when = monotonic() + 0.05
     made.schedule(alarm, when)
     alarm.wait()
@@ -57,8 +57,8 @@ def test_calls_in_time_and_once(made: Clock) -> None:
 
 def test_nobody_is_kept_who_has_been_called(made: Clock) -> None:
     alarm, other = Alarm(), Alarm()
-    made.enter()
-    made.enter()
+    made.enter(alarm)
+    made.enter(other)
     made.schedule(alarm, monotonic())
     alarm.wait()
     made.leave(alarm)
@@ -70,8 +70,8 @@ def test_nobody_is_kept_who_has_been_called(made: Clock) -> None:
 
 def test_the_earlier_time_counts(made: Clock) -> None:
     early, late = Alarm(), Alarm()
-    made.enter()
-    made.enter()
+    made.enter(early)
+    made.enter(late)
     now = monotonic()
     made.schedule(early, now + 3600)
     made.schedule(early, now)
@@ -86,8 +86,8 @@ def test_the_earlier_time_counts(made: Clock) -> None:
 
 def test_who_has_left_is_not_called(made: Clock) -> None:
     gone, stays = Alarm(), Alarm()
-    made.enter()
-    made.enter()
+    made.enter(gone)
+    made.enter(stays)
     soon = monotonic() + 0.05
     made.schedule(gone, soon)
     made.leave(gone)
@@ -100,7 +100,7 @@ def test_who_has_left_is_not_called(made: Clock) -> None:
 def test_a_thread_that_has_ended_comes_back(made: Clock) -> None:
     for _ in range(2):
         alarm = Alarm()
-        made.enter()
+        made.enter(alarm)
         thread = made._thread
         assert thread is not None
         made.schedule(alarm, monotonic())
@@ -114,7 +114,7 @@ def test_many_are_called_by_one_thread(made: Clock) -> None:
     alarms = [Alarm() for _ in range(1000)]
     now = monotonic()
     for number, alarm in enumerate(alarms):
-        made.enter()
+        made.enter(alarm)
         made.schedule(alarm, now + number / 10_000)
     for alarm in alarms:
         alarm.wait()
@@ -132,9 +132,9 @@ def test_no_thread_left(made: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            made.enter()
+            made.enter(Alarm())
     alarm = Alarm()
-    made.enter()
+    made.enter(alarm)
     made.schedule(alarm, monotonic())
     alarm.wait()
     made.leave(alarm)
@@ -145,12 +145,13 @@ def test_no_thread_left(made: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_works_in_the_child_of_a_fork() -> None:
     parents = Alarm()
-    clock.CLOCK.enter()
+    clock.CLOCK.enter(parents)
     clock.CLOCK.schedule(parents, monotonic() + 3600)
     child = os.fork()
     if child == 0:
         alarm = Alarm()
-        clock.CLOCK.enter()
+        clock.CLOCK.enter(alarm)
+        clock.CLOCK.leave(parents)  # as the parent's sessions do when they are ended here
         clock.CLOCK.schedule(alarm, monotonic())
         os._exit(0 if alarm.called.acquire(timeout=PATIENCE) else 1)
     clock.CLOCK.leave(parents)

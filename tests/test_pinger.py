@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from typing import Any
@@ -80,6 +81,49 @@ def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
     assert peer.expect_pong() == b"behind"
     assert peer.expect_close() == (1000, "bye")
     assert session.receive() == "more"
+
+
+def test_what_came_along_is_seen_to_though_the_handler_came_in_between(
+    session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a message just when somebody is about to stand in for it, who so can
+    not, and is away again at once."""
+    session, peer = session_and_peer
+    stand_in = session._reader.stand_in
+    turns: list[str | bytes] = []
+
+    def in_vain_at_first() -> bool:
+        if turns:
+            return stand_in()
+        turns.append(session.receive(0))
+        return False
+
+    monkeypatch.setattr(session._reader, "stand_in", in_vain_at_first)
+    peer.send_bytes(frame(1, b"first") + frame(1, b"second") + peer.protocol.send(Ping(b"behind")))
+    assert session.receive(PATIENCE) == "first"
+    assert peer.expect_pong() == b"behind"
+    assert turns == ["second"]
+
+
+def test_what_was_read_and_not_come_to_is_a_sign_of_life(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pong may be in it."""
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
+    session, _ = make_session(received=frame(1, b"first") + frame(1, b"second"))
+    assert session.receive(PATIENCE) == "first"
+    assert session._pinger._shows_life()
+    assert session.receive(PATIENCE) == "second"
+    assert not session._pinger._shows_life()
+
+
+def test_a_callback_that_leaves_does_not_leave_the_session_alone(
+    session_and_peer: Both, quick_stand_in: None
+) -> None:
+    session, peer = session_and_peer
+    session.ping().add_done_callback(lambda _: sys.exit(1))
+    peer.pong(peer.expect_ping())
+    assert session.wait_closed(PATIENCE).cause == "error"
 
 
 def test_what_came_along_while_another_stood_in_does_not_wait_either(

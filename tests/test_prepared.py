@@ -14,7 +14,8 @@ from syncws import PreparedMessage, Session
 from syncws.deflate import Deflate, negotiate_deflate
 from syncws.protocol import Protocol
 
-from .background import BIG, Background
+from . import faults
+from .background import BIG, Background, closed, wait_until
 from .conftest import MakeSession
 from .pairs import PATIENCE, Peer
 
@@ -146,6 +147,50 @@ def test_a_peer_that_never_reads_is_dropped(
     session, _ = make_session(timeout=0.2, ping_interval=ping_interval)
     assert session.offer(PreparedMessage(BIG), 5)
     assert session.wait_closed(PATIENCE).cause == "send_timeout"
+
+
+@pytest.mark.parametrize("receiving", [True, False])
+def test_a_reset_ends_a_session_with_offers_that_wait(
+    make_session: MakeSession, quick_stand_in: None, receiving: bool
+) -> None:
+    session, peer = make_session(timeout=PATIENCE)
+    received = Background(session.receive) if receiving else None
+    big = PreparedMessage(BIG)
+    assert all(session.offer(big, 5) for _ in range(3))
+    wait_until(lambda: session._pinger._thread is not None)
+    faults.reset(peer.socket)
+    assert session.wait_closed(PATIENCE).code == 1006
+    if received is not None:
+        assert closed(received).code == 1006
+
+
+def test_offers_may_be_given_up_while_they_are_written(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, peer = make_session(timeout=PATIENCE)
+    writer = session._writer
+    assert all(session.offer(PreparedMessage(data), 5) for data in (BIG, "given up"))
+    may_write = writer._may_write_messages
+
+    def given_up_meanwhile() -> bool:
+        session.forget_offers(5)
+        return may_write()
+
+    monkeypatch.setattr(writer, "_may_write_messages", given_up_meanwhile)
+    sender = Background(session.send, "last")
+    assert peer.receive() == BIG
+    assert peer.receive() == "last"
+    sender.result()
+
+
+def test_a_ping_that_finds_no_room_is_not_sent(make_session: MakeSession) -> None:
+    session, peer = make_session(ping_interval=None, timeout=PATIENCE)
+    session.offer(PreparedMessage(BIG), 5)
+    assert not session._writer.try_ping(b"no room")
+    assert peer.receive() == BIG
+    session.flush()
+    assert session._writer.try_ping(b"there is")
+    assert peer.expect_ping() == b"there is"
 
 
 def test_an_ended_session_takes_and_forgets(session_and_peer: Both) -> None:

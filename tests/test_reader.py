@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import syncws
-from syncws import CloseReason, Session, reader
+from syncws import CloseReason, Session, pinger, reader
 
 from . import faults
 from .background import Background, wait_until
@@ -81,6 +81,78 @@ def test_fault_waits_for_the_messages_before_it(session_and_peer: Both) -> None:
 
 
 @pytest.mark.usefixtures("quick_stand_in")
+def test_a_fault_behind_messages_stays_the_reason_when_the_peer_goes(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
+    session, peer = make_session(
+        received=frame(1, b"before") + frame(1, b"the fault", masked=False)
+    )
+    session._reader.stand_in()
+    peer.socket.shutdown(socket.SHUT_WR)
+    assert session._transport.wait(read=True, timeout=PATIENCE)
+    session._reader.stand_in()
+    assert session.receive(PATIENCE) == "before"
+    with pytest.raises(syncws.ConnectionClosedError) as caught:
+        session.receive(PATIENCE)
+    assert (caught.value.reason.code, caught.value.reason.cause) == (1002, "protocol_error")
+    assert peer.expect_close()[0] == 1002, "it may still read"
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_behind_what_is_thrown_away_nothing_is_received(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """No message has a hole, and none is missing between others."""
+    monkeypatch.setattr(reader, "MAX_QUEUED_MESSAGES", 2)
+    session, peer = make_session(close_timeout=PATIENCE)
+    peer.send_bytes(frame(2, b"0", fin=not streamed))
+    file = session.receive_stream(PATIENCE)
+    session.start_closing(CloseReason(1001, "", "shutdown"))
+    opcode = 0 if streamed else 2
+    for number in range(1, 6):
+        peer.send_bytes(frame(opcode, b"%d" % number, fin=not streamed))
+    wait_until(lambda: session._reader._discarding)
+    if streamed:
+        assert [file.read(1) for _ in range(3)] == [b"0", b"1", b"2"]
+    else:
+        assert file.read() == b"0"
+        assert [session.receive(PATIENCE) for _ in range(2)] == [b"1", b"2"]
+    peer.send_bytes(frame(opcode, b"6") + frame(2, b"another"))
+    peer.send_close(1001)
+    if streamed:
+        with pytest.raises(syncws.ConnectionClosedOK):
+            file.read()
+    with pytest.raises(syncws.ConnectionClosedOK):
+        session.receive(PATIENCE)
+
+
+def test_until_when_all_has_been_looked_at(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes in one read may have arrived at any time since the read before."""
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
+    monkeypatch.setattr(reader, "_AT_ONCE", PATIENCE)
+    session, peer = make_session()
+    before = session._reader.looked_at
+    peer.send_bytes(frame(1, b"first") + frame(1, b"second"))
+    assert session.receive(PATIENCE) == "first"
+    assert session._reader.looked_at == before
+    assert session.receive(PATIENCE) == "second"
+    after = session._reader.looked_at
+    assert after > before
+    # Unless it was waited for: then nothing was there at the time.
+    monkeypatch.setattr(reader, "_AT_ONCE", -1)
+    peer.send_bytes(frame(1, b"third") + frame(1, b"fourth"))
+    assert session.receive(PATIENCE) == "third"
+    assert session._reader.looked_at > after
+    looked_at = session._reader.looked_at
+    assert session.receive(PATIENCE) == "fourth"
+    with pytest.raises(TimeoutError):
+        session.receive(0)
+    assert session._reader.looked_at > looked_at
+
+
 def test_fault_does_not_wait_for_ever(make_session: MakeSession) -> None:
     _, peer = make_session(close_timeout=0.1)
     peer.send_bytes(frame(1, b"never received") + frame(3))

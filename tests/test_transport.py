@@ -125,6 +125,13 @@ def test_wait_for_a_wake_up(pair: Pair) -> None:
     assert not transport.wait(read=True, timeout=-1)
 
 
+def test_a_reset_is_nothing_to_who_waits_for_neither_direction(pair: Pair) -> None:
+    transport, peer = pair
+    faults.reset(peer)
+    assert transport.wait(read=True, timeout=PATIENCE)
+    assert not transport.wait(timeout=0.01)
+
+
 def test_readable(pair: Pair) -> None:
     transport, peer = pair
     assert not transport.readable()

@@ -233,7 +233,7 @@ class _Lap:
         self._laps = 0
 
     def wait(self) -> None:
-        CLOCK.enter()
+        CLOCK.enter(self)
         self._go_on()
         CLOCK.look()
         assert self._done.wait(PATIENCE), "the sessions' clock does not run"
@@ -289,7 +289,8 @@ class SteeredTransport(Transport):
         by_handler = threading.get_ident() == self._handlers_thread
         poll = select.poll()
         events = (select.POLLIN if read else 0) | (select.POLLOUT if write else 0)
-        poll.register(fd, events)
+        if events:
+            poll.register(fd, events)
         if wake is not None:
             poll.register(wake, select.POLLIN)
         with self._clock.tick() as tick:
