@@ -96,10 +96,12 @@ class Hub:
                     hub.send(room, message, exclude=session)
 
         A session may be in any number of rooms. One that has ended leaves with
-        its block. Raises ``TypeError`` for a raw session.
+        its block. Raises ``TypeError`` for a raw session, and ``ValueError`` for
+        a name that UTF-8 can not express.
         """
         if not isinstance(session, Session):
             raise TypeError(f"a member of a room is a Session, not {session!r}")
+        _check_name(room)
         with self._lock:
             members = dict(self._rooms.get(room, {}))
             members[session] = members.get(session, 0) + 1
@@ -133,8 +135,10 @@ class Hub:
         Waits for nobody but the bus, if there is one, and for that a few
         seconds at most. Raises ``HubError`` when the bus can not be reached:
         the members in this process have got the message then, the others have
-        not. Raises ``TypeError`` for what is no message.
+        not. Raises ``TypeError`` for what is no message, and ``ValueError`` for
+        a name that UTF-8 can not express.
         """
+        _check_name(room)
         if not isinstance(message, PreparedMessage):
             message = PreparedMessage(message)
         self._deliver(room, message, exclude)
@@ -165,8 +169,10 @@ class Hub:
         """How many members ``room`` has, in all processes. Those of a process that
         has died are counted for half a minute more.
 
-        Raises ``HubError`` when the bus can not be reached.
+        Raises ``HubError`` when the bus can not be reached, and ``ValueError``
+        for a name that UTF-8 can not express.
         """
+        _check_name(room)
         if self._bus is not None:
             return self._bus.count(room)
         return len(self._rooms.get(room, ()))
@@ -187,6 +193,18 @@ class Hub:
         """Disconnect from the bus. Sessions go on; ``send()`` does not."""
         if self._bus is not None:
             self._bus.close()
+
+
+def _check_name(room: str) -> None:
+    """Peers may have a say in it: JSON has a way to write half a character."""
+    if not isinstance(room, str):
+        raise TypeError(f"the name of a room is a str, not {room!r}")
+    try:
+        room.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{room!r} can not be the name of a room: UTF-8 can not express it"
+        ) from None
 
 
 def _begin_anew(hub: weakref.ref[Hub]) -> None:

@@ -13,8 +13,12 @@ one is thrown away.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import select
+import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -25,6 +29,7 @@ from redis.retry import Retry
 
 from .errors import HubError
 from .prepared import PreparedMessage
+from .wakeup import Wakeup
 
 __all__ = ["RedisBus"]
 
@@ -48,6 +53,10 @@ SUBSCRIBE_TIMEOUT = 2.0
 #: that gives none are not counted any more.
 ALIVE_EVERY = 10.0
 ALIVE_FOR = 30.0
+#: Messages that are taken before looking at what there is to tell.
+TAKEN_AT_ONCE = 100
+#: Seconds between two looks at what there is to tell, where nothing can wake the thread.
+LOOK_AGAIN = 0.5
 #: Seconds before connecting again: the first time, and at most.
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
@@ -69,17 +78,24 @@ class RedisBus:
     def begin(self) -> None:
         """In each process anew."""
         self._id = os.urandom(_SENDER)
-        self._wake = PREFIX + b"wake:" + self._id.hex().encode()
+        # Tells the thread that there is something to do: not by way of Redis,
+        # which may hang, and with it everybody who comes and goes.
+        self._wakeup = Wakeup()
         # Guards the five below.
         self._changed = threading.Condition()
         self._counts: dict[str, int] = {}
         # Rooms whose subscription, or count, Redis has to be told of.
         self._stale: set[str] = set()
+        # Rooms whose subscription Redis has confirmed.
         self._subscribed: set[str] = set()
         self._thread: threading.Thread | None = None
         self._closed = False
         #: How often the connection was lost while rooms were subscribed to.
         self.gaps = 0
+        # For the thread. Rooms whose subscription Redis was asked for, and what
+        # it was asked about each and has not confirmed yet.
+        self._asked: set[str] = set()
+        self._unconfirmed: Counter[str] = Counter()
         self._next_alive = 0.0
 
     # For the hub
@@ -114,9 +130,7 @@ class RedisBus:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="syncws hub", daemon=True)
                 self._thread.start()
-            wake = not self._closed
-        if wake:
-            self._wake_up()
+        self._wakeup.set()
 
     def wait_until_subscribed(self, room: str) -> None:
         """From then on nothing that is sent to the room is missed. While the bus
@@ -154,19 +168,11 @@ class RedisBus:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
-        self._wake_up()
+        self._wakeup.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(TIMEOUT)
         self._redis.close()
         self._listener.close()
-
-    def _wake_up(self) -> None:
-        """By way of Redis, which is what the thread waits for."""
-        try:
-            self._redis.publish(self._wake, b"")
-        except redis.RedisError as exc:
-            # The thread sees to it when it is connected again.
-            logger.debug("the hub's bus can not be reached: %s", exc)
 
     # The thread
 
@@ -176,53 +182,90 @@ class RedisBus:
             connected_at = monotonic()
             try:
                 self._listen()
-            except redis.RedisError as exc:
+            except Exception as exc:
                 with self._changed:
                     lost = bool(self._subscribed)
                     self._subscribed.clear()
                     self._stale.update(self._counts)
                     self.gaps += lost
-                if lost:
+                if not isinstance(exc, redis.RedisError):
+                    logger.exception("the thread of the hub's bus failed, and starts again")
+                elif lost:
                     logger.warning("the hub has lost its bus, and connects again: %s", exc)
                 if monotonic() - connected_at > RETRY_MAX:
                     retry = RETRY_FIRST
                 with self._changed:
                     self._changed.wait_for(lambda: self._closed, retry)
                 retry = min(RETRY_MAX, retry * 2)
-            except Exception:
-                logger.exception("the thread of the hub's bus failed, and starts again")
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closed, RETRY_MAX)
+        self._wakeup.close()
 
     def _listen(self) -> None:
         """Until the bus is closed, or the connection lost."""
+        self._asked.clear()
+        self._unconfirmed.clear()
+        self._next_alive = 0.0
         with self._listener.pubsub() as pubsub:
-            pubsub.subscribe(self._wake)
-            self._next_alive = 0.0
+            # Of no use but that there is a connection, also without any room.
+            pubsub.subscribe(PREFIX + b"process:" + self._id.hex().encode())
             while not self._closed:
+                self._wakeup.clear()
                 self._tell(pubsub)
-                message = pubsub.get_message(timeout=max(0.0, self._next_alive - monotonic()))
-                if message is not None:
-                    self._take(message)
+                for _ in range(TAKEN_AT_ONCE):
+                    # Private, but redis-py waits for nothing beside its own socket.
+                    sock = pubsub.connection._sock
+                    if sock is None:
+                        raise redis.ConnectionError("the connection was closed")
+                    if not pubsub.connection.can_read(0):
+                        self._wait(sock)
+                        break
+                    message = pubsub.get_message(timeout=TIMEOUT)
+                    if message is not None:
+                        self._take(message)
+
+    def _wait(self, sock: socket.socket) -> None:
+        """Until something has come, or there is something to tell."""
+        timeout = max(0.0, self._next_alive - monotonic())
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        wake = self._wakeup.fileno()
+        if wake is None:
+            timeout = min(timeout, LOOK_AGAIN)  # no descriptor is left to be woken through
+        else:
+            poll.register(wake, select.POLLIN)
+        poll.poll(math.ceil(timeout * 1000))
 
     def _tell(self, pubsub: Any) -> None:
         """Tell Redis what it does not know yet, and that this process is alive."""
-        me = self._id.hex().encode()
         now = monotonic()
         alive = now >= self._next_alive
         with self._changed:
             stale = set(self._counts) | self._stale if alive else set(self._stale)
             self._stale.clear()
             counts = {room: self._counts.get(room, 0) for room in stale}
-            known = set(self._subscribed)
-        new = [room for room, count in counts.items() if count and room not in known]
-        gone = [room for room, count in counts.items() if not count]
+        try:
+            self._ask_for(pubsub, counts)
+            self._write(counts, alive=alive, now=now)
+        except BaseException:
+            with self._changed:
+                self._stale |= stale  # also the rooms that nobody is in any more
+            raise
+
+    def _ask_for(self, pubsub: Any, counts: dict[str, int]) -> None:
+        """Subscribe to the rooms that have members, and to no others."""
+        new = [room for room, count in counts.items() if count and room not in self._asked]
+        gone = [room for room, count in counts.items() if not count and room in self._asked]
+        self._unconfirmed.update(new + gone)
         if new:
+            self._asked.update(new)
             pubsub.subscribe(*map(_channel, new))
         if gone:
-            pubsub.unsubscribe(*map(_channel, gone))
+            self._asked.difference_update(gone)
             with self._changed:
                 self._subscribed.difference_update(gone)
+            pubsub.unsubscribe(*map(_channel, gone))
+
+    def _write(self, counts: dict[str, int], *, alive: bool, now: float) -> None:
+        me = self._id.hex().encode()
         if alive or counts:
             pipeline = self._redis.pipeline(transaction=False)
             if alive:
@@ -242,10 +285,15 @@ class RedisBus:
         if not isinstance(channel, bytes) or not channel.startswith(PREFIX + b"room:"):
             return
         room = channel[len(PREFIX) + 5 :].decode(errors="replace")
-        if message["type"] == "subscribe":
-            with self._changed:
-                self._subscribed.add(room)
-                self._changed.notify_all()
+        if message["type"] in ("subscribe", "unsubscribe"):
+            # In the order in which they were asked for: the last one counts.
+            self._unconfirmed[room] -= 1
+            if not self._unconfirmed[room]:
+                del self._unconfirmed[room]
+                if room in self._asked:
+                    with self._changed:
+                        self._subscribed.add(room)
+                        self._changed.notify_all()
         elif message["type"] == "message" and isinstance(data, bytes):
             if data[:_SENDER] == self._id:
                 return  # delivered when it was sent
@@ -253,7 +301,13 @@ class RedisBus:
             if prepared is None:
                 logger.info("the hub has thrown away what is no message, to %r", room)
             else:
-                self._deliver(room, prepared)
+                self._deliver_safely(room, prepared)
+
+    def _deliver_safely(self, room: str, message: PreparedMessage) -> None:
+        try:
+            self._deliver(room, message)
+        except Exception:  # which is no reason to lose the others
+            logger.exception("a message to %r could not be delivered", room)
 
 
 def _client(url: str, *, retries: int) -> Any:

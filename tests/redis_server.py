@@ -44,6 +44,10 @@ class RedisServer:
                     assert monotonic() < deadline, "redis-server does not start"
                     sleep(0.01)
 
+    def hang(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)

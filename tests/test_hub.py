@@ -127,6 +127,10 @@ def test_a_member_whose_session_has_ended_takes_nothing(make_session: MakeSessio
 
 def test_what_is_no_message_and_who_can_be_no_member(raw_and_peer: tuple[RawSession, Peer]) -> None:
     hub = Hub()
+    with pytest.raises(ValueError, match="UTF-8 can not express"):
+        hub.send("\ud800", "x")
+    with pytest.raises(TypeError, match="the name of a room is a str"):
+        hub.count(5)  # type: ignore[arg-type]  # as a user might
     for message in (5, [1], {"a": 1}, None):
         with pytest.raises(TypeError, match="a message for many is str or bytes-like"):
             hub.send("room", message)  # type: ignore[arg-type]  # as a user might

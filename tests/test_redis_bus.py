@@ -9,15 +9,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 import redis
 
-from syncws import Hub, HubError, PreparedMessage, redis_bus
+from syncws import Hub, HubError, PreparedMessage, Session, redis_bus
 
 from .background import Background, wait_until
 from .conftest import MakeSession
-from .pairs import Peer
+from .pairs import PATIENCE, Peer
 from .redis_server import RedisServer
 from .servers import ROOT
 
@@ -162,6 +163,114 @@ def test_joining_while_the_bus_is_away(
         wait_until(lambda: there.count("a") == 1)
         there.send("a", "over the bus")
         assert peer.receive() == "over the bus"
+
+
+def test_nobody_waits_for_a_bus_that_hangs_to_leave(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here = hub(stack, server)
+    joined, leave = threading.Barrier(5), threading.Event()
+
+    def member(session: Session) -> None:
+        with here.join("a", session):
+            joined.wait(PATIENCE)
+            assert leave.wait(PATIENCE)
+
+    members = [Background(member, make_session()[0]) for _ in range(4)]
+    joined.wait(PATIENCE)
+    server.hang()
+    leave.set()
+    for each in members:
+        each.result(redis_bus.TIMEOUT / 2)
+    assert here.members("a") == []
+    server.kill()  # what hangs there is over
+
+
+def test_what_goes_wrong_with_one_message_or_room_is_no_matter_to_others(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    session, peer = make_session()
+    parse = redis_bus._parse
+
+    class Cursed(PreparedMessage):
+        @property
+        def frame(self) -> bytes:
+            raise LookupError("as it was told")
+
+        @frame.setter
+        def frame(self, frame: bytes) -> None: ...
+
+    def parsed(data: bytes) -> PreparedMessage | None:
+        message = parse(data)
+        return Cursed("x") if message is not None and message.data == "cursed" else message
+
+    monkeypatch.setattr(redis_bus, "_parse", parsed)
+    with here.join("a", session):
+        with pytest.raises(ValueError, match="UTF-8 can not express"), here.join("\ud800", session):
+            pass
+        there.send("a", "cursed")
+        there.send("a", "fine")
+        assert peer.receive() == "fine"
+    assert "a message to 'a' could not be delivered" in caplog.text
+    assert here.gaps == 0
+
+
+class Asked:
+    """In place of redis-py's: what Redis is asked for, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bytes]] = []
+
+    def subscribe(self, *channels: bytes) -> None:
+        self.calls += [("subscribe", channel) for channel in channels]
+
+    def unsubscribe(self, *channels: bytes) -> None:
+        self.calls += [("unsubscribe", channel) for channel in channels]
+
+
+def test_a_late_confirmation_is_not_taken_for_another() -> None:
+    """A room that was left, and joined again, before Redis had said a word."""
+    bus, pubsub = redis_bus.RedisBus("redis://localhost", lambda room, message: None), Asked()
+    for count in (1, 0, 1, 0):
+        bus._ask_for(pubsub, {"a": count})
+    assert [kind for kind, _ in pubsub.calls] == ["subscribe", "unsubscribe"] * 2
+    for kind, channel in pubsub.calls:
+        bus._take({"type": kind, "channel": channel, "data": 1})
+        assert not bus._subscribed
+    bus._ask_for(pubsub, {"a": 1})
+    bus._take({"type": "subscribe", "channel": pubsub.calls[-1][1], "data": 1})
+    assert bus._subscribed == {"a"}
+    bus._wakeup.close()
+
+
+def test_what_redis_could_not_be_told_it_is_told_later(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    (first, _), (second, _) = make_session(), make_session()
+    assert here._bus is not None
+    write = here._bus._write
+    failures = [redis.ConnectionError("as it was told")]
+
+    def failing(counts: dict[str, int], **also: Any) -> None:
+        if 0 in counts.values() and failures:
+            raise failures.pop()
+        write(counts, **also)
+
+    monkeypatch.setattr(here._bus, "_write", failing)
+    with there.join("a", second):
+        with here.join("a", first):
+            wait_until(lambda: there.count("a") == 2)
+        wait_until(lambda: there.count("a") == 1)
+    assert not failures
 
 
 def test_members_of_a_process_that_died_are_forgotten(
