@@ -26,6 +26,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from .connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from .deferred import carry_out_upgrades
 from .handshake import Reject
+from .lingering import Lingering
 from .pool import Pool
 from .registry import REGISTRY, stats
 from .slow_heads import Head, SlowHeads, look_at_head
@@ -83,6 +84,7 @@ class WebSocketWorker(ThreadWorker):
         self._local = threading.local()
         self._slow_heads = SlowHeads()
         # For the main thread.
+        self._lingering = Lingering(self._forget_connection)
         self._draining = False
         self._quitting = False
         self._statsd: Statsd | None = None
@@ -223,6 +225,9 @@ class WebSocketWorker(ThreadWorker):
     # The main thread
 
     def init_process(self) -> None:
+        # Else it is done where no deadline reaches it; as it is, it is part of the
+        # head's time.
+        self.cfg.set("do_handshake_on_connect", False)
         if self.cfg.statsd_host:
             self._statsd = Statsd(self.log)
         super().init_process()
@@ -237,15 +242,14 @@ class WebSocketWorker(ThreadWorker):
         try:
             result = fs.result()
         except BaseException:  # noqa: BLE001  # gunicorn asks again, and deals with it
-            result = None
+            super().finish_request(conn, fs)
+            return
         if isinstance(result, _Outcome):
             self._finish(conn, result)
-            return
-        connections = self.nr_conns
-        super().finish_request(conn, fs)
-        # gunicorn counts a connection twice when closing it fails, as it does
-        # after a TLS client has gone; at zero it would not wait for sessions.
-        self.nr_conns = max(self.nr_conns, connections - 1)
+        elif result:
+            super().finish_request(conn, fs)
+        else:
+            self._lingering.close(conn, self.poller)
 
     def _finish(self, conn: Any, outcome: _Outcome) -> None:
         if outcome in (_Outcome.SESSION_OVER, _Outcome.HEAD_READ):
@@ -259,6 +263,14 @@ class WebSocketWorker(ThreadWorker):
             if outcome is _Outcome.SILENT:
                 conn.close()
             self.nr_conns -= 1
+
+    def _forget_connection(self) -> None:
+        self.nr_conns -= 1
+
+    def murder_pending(self) -> None:
+        """Close what has waited too long; about once a second."""
+        super().murder_pending()
+        self._lingering.expire(self.poller)
 
     def _wait_for_first_byte(self, conn: Any) -> None:
         """As gunicorn does it after a while, with a deadline of our own."""

@@ -118,6 +118,8 @@ def test_only_the_transport_does_io(module: str) -> None:
         "transport": {"socket", "select", "ssl"},
         "connectors": {"socket", "ssl"},
         "slow_heads": {"socket", "select"},
+        "lingering": {"socket"},
+        "redis_bus": {"socket", "select"},  # waiting beside redis-py
         "server": {"socket", "ssl"},  # the listening socket
         "client": {"socket", "ssl"},  # connecting
     }
@@ -162,6 +164,7 @@ def test_dependencies_point_one_way() -> None:
         "middleware",
         "pool",
         "slow_heads",
+        "lingering",
         "statsd",
         "worker",
         "http1",

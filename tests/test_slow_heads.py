@@ -75,6 +75,19 @@ def test_a_stalled_tls_handshake_holds_up_nobody(
         half.close()
 
 
+def test_a_stalled_tls_handshake_has_the_time_of_a_head(
+    stack: ExitStack, certificate: tuple[Path, Path]
+) -> None:
+    key, file = certificate
+    with gunicorn(
+        "tests.app:short_heads",
+        f"--certfile={file}",
+        f"--keyfile={key}",
+        "--do-handshake-on-connect",
+    ) as server:
+        assert open_connection(stack, server, b"\x16\x03\x01").recv(100) == b""
+
+
 def test_a_head_that_does_not_come_in_time_ends_its_connection(stack: ExitStack) -> None:
     with gunicorn("tests.app:short_heads") as server:
         half = open_connection(stack, server, handshake("/echo")[:40])

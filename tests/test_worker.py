@@ -215,6 +215,29 @@ def test_accepting_goes_on_while_a_peer_keeps_its_tcp_open(server: Server) -> No
         peer.close_socket()
 
 
+def test_peers_that_do_not_close_after_their_answer_hold_up_nobody() -> None:
+    """gunicorn's main thread waits for each of them for 2 s, and is killed for it."""
+    with gunicorn() as server:
+        request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        peers = [socket.create_connection(("127.0.0.1", server.port), PATIENCE) for _ in range(40)]
+        for sock in peers:
+            sock.sendall(request)
+        assert server.get("/").text == "plain HTTP\n"
+        # They do not get the connection's end before the answer's.
+        for sock in peers:
+            sock.sendall(b"more, which nobody reads")
+            answer = b""
+            while data := sock.recv(10_000):
+                answer += data
+            assert answer.endswith(b"\r\n\r\nplain HTTP\n")
+        # Half of them do close, the other half is not waited for for long.
+        for sock in peers[::2]:
+            sock.close()
+        status_when(server, lambda status: status["connections"] == 1)
+        for sock in peers[1::2]:
+            sock.close()
+
+
 def test_ping_is_answered_while_the_handler_sleeps(server: Server) -> None:
     peer = connect(server.port, "/sleeps/1.5")
     assert peer.receive() == "sleeping"
