@@ -326,8 +326,9 @@ class Pinger:
                 due = since if due is None else min(due, since)
         elif self._reader.watched:
             # It comes and goes: look again later, instead of being told of
-            # each message.
-            since = now + STAND_IN_AFTER
+            # each message. Sooner if something may have waited for long.
+            overdue = looked_at + STAND_IN_AFTER <= now
+            since = now + (STAND_IN_AFTER / 8 if overdue else STAND_IN_AFTER)
             due = since if due is None else min(due, since)
         return _Plan(due, standing_in, self._writer.wants_room)
 

@@ -159,6 +159,8 @@ class Protocol:
         #: Set by the inbound half.
         self.close_received = False
         self.failed = False
+        #: Either of them: nothing that still arrives means anything.
+        self.input_over = False
         #: Set by the outbound half.
         self.close_sent = False
 
@@ -171,11 +173,6 @@ class Protocol:
         return State.OPEN
 
     # Inbound
-
-    @property
-    def input_over(self) -> bool:
-        """Whether nothing that still arrives means anything."""
-        return self.close_received or self.failed
 
     @property
     def unread(self) -> bool:
@@ -198,7 +195,7 @@ class Protocol:
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; ignored once its Close or a fault has come."""
-        if self.close_received or self.failed:
+        if self.input_over:
             return
         if self._parsed < len(self._received):
             self._received = self._received[self._parsed :] + data
@@ -304,7 +301,7 @@ class Protocol:
         if frame.opcode is Opcode.PONG:
             return Pong(bytes(payload))  # type: ignore[arg-type]  # as above
         if isinstance(payload, tuple):
-            self.close_received = True
+            self.close_received = self.input_over = True
             self._received = b""
             return PeerClose(int(payload[0]), payload[1])
 
@@ -379,7 +376,7 @@ class Protocol:
         return Part(data, finished) if data or finished else None
 
     def _fail(self, code: int, reason: str, cause: Cause) -> Fault:
-        self.failed = True
+        self.failed = self.input_over = True
         self._text = self._binary = self._plain = None
         self._received = b""
         return Fault(int(code), reason, cause)

@@ -107,10 +107,9 @@ class Reader:
         self.fault_deadline: float | None = None
         #: Messages that the handler has received, streams included. Under receiving.
         self.messages = 0
-        # When the handler has read last (monotonic).
-        self._read_at = monotonic()
-        #: Until when (monotonic) the handler has looked at all that has arrived.
-        self.looked_at = self._read_at
+        # When the handler has read last (monotonic), and the time at which
+        # nothing of that had arrived yet.
+        self._read_at = self._arrived_after = monotonic()
         #: Whether the ping thread watches for how long the handler stays away.
         #: If not, it is told when the handler leaves receive().
         self.watched = True
@@ -212,13 +211,13 @@ class Reader:
             return self._take_queued()
         if self._fault is not None:
             self._fail(self._fault)
+        protocol = self._protocol
         left = None
         waited = False
         while True:
-            event = self._protocol.next_event()
+            event = protocol.next_event()
             if event is None:
-                self.looked_at = self._read_at
-                if self._over():
+                if self._ending.finished or protocol.input_over:
                     raise self._ending.exception()
                 if deadline is not None:
                     if left == 0.0:
@@ -226,31 +225,26 @@ class Reader:
                         # sends no end of pings shall not keep us here.
                         raise DeadlineError
                     left = max(0.0, deadline - monotonic())
-                self._wait_and_read(left)
+                began = monotonic()
+                try:
+                    self._read(left)
+                except DeadlineError:
+                    self._read_at = monotonic()
+                    raise
+                now = monotonic()
+                # What did not have to be waited for may have come right after
+                # the read before this one.
+                self._arrived_after = began if now - began > _AT_ONCE else self._read_at
+                self._read_at = now
                 waited = True
             elif isinstance(event, (str, bytes, Part)):
                 if self._discarding:
                     continue
                 if not waited:
                     self._let_others_run()
-                if not self._protocol.unread:
-                    self.looked_at = self._read_at
                 return event
             else:
                 self._take_control(event)
-
-    def _wait_and_read(self, timeout: float | None) -> None:
-        began = monotonic()
-        try:
-            self._read(timeout)
-        except DeadlineError:
-            self.looked_at = self._read_at = monotonic()
-            raise
-        self._read_at = monotonic()
-        if self._read_at - began > _AT_ONCE:
-            # Nothing was there before. What was may have arrived right after
-            # the read before this one.
-            self.looked_at = began
 
     def _let_others_run(self) -> None:
         """A message was there already: a peer that sends faster than it is
@@ -266,7 +260,7 @@ class Reader:
         self._bytes_taken += len(message)
         # There may be a ping behind all that is queued.
         if monotonic() - self.looked_at > LOOK_AFTER and self.stand_in():
-            self.looked_at = self._read_at = monotonic()
+            self._arrived_after = self._read_at = monotonic()
         return message
 
     # For the ping thread
@@ -275,6 +269,11 @@ class Reader:
     def busy(self) -> bool:
         """Whether somebody is reading."""
         return self.read_lock.locked()
+
+    @property
+    def looked_at(self) -> float:
+        """Until when (monotonic) the handler has looked at all that has arrived."""
+        return self._arrived_after if self._protocol.unread else self._read_at
 
     @property
     def unread(self) -> bool:
@@ -395,19 +394,17 @@ class Reader:
         if not self.read_lock.acquire(timeout=self._close_timeout):
             return
         try:
-            while self._parse_ahead(bounded=False) and not self._over() and self._read_now():
+            # Until nothing has arrived any more, or means nothing.
+            while self._parse_ahead(bounded=False) and not (
+                self._ending.finished or self._protocol.input_over or not self._read_now()
+            ):
                 pass
         finally:
             self.read_lock.release()
 
     # Common to all
 
-    def _over(self) -> bool:
-        """Whether nothing more will be received."""
-        return self._ending.finished or self._protocol.input_over
-
     def _read(self, timeout: float | None) -> None:
-        assert self.read_lock.locked()
         try:
             data = self._transport.receive(timeout, self._protocol.missing)
         except BrokenError as exc:

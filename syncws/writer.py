@@ -230,7 +230,7 @@ class Writer:
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
-            while frame := self._next_waiting():
+            while self._waiting and (frame := self._next_waiting()):
                 # In order, and encoded in that order too.
                 self._backlog += frame
             self._write(encode(payload), timeout)
