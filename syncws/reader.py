@@ -20,13 +20,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections import deque
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from .close import CloseCode, CloseReason
 from .errors import ConcurrencyError
 from .protocol import Fault, Part, PeerClose, Ping, Pong
+from .read_ahead import ReadAhead
 from .transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
     from .writer import Writer
 
 __all__ = ["Reader"]
-
-#: What the ping thread reads ahead for a handler that is elsewhere, at most (and
-#: what one read brings beyond). Then reading stops, and TCP holds the peer back.
-MAX_QUEUED_MESSAGES = 256
-MAX_QUEUED_BYTES = 256 * 1024
 
 #: Seconds after which a handler that works on what was read ahead looks at what
 #: has arrived since. Half of what it may be out of receive(), see pinger.py.
@@ -90,11 +85,8 @@ class Reader:
         self._unwaited = 0
         self.receiving = threading.Lock()
         self.read_lock = threading.Lock()
-        # What was read ahead: put in under read_lock, taken out under receiving.
-        # Two counters, so that each is written by one thread at a time.
-        self._queue: deque[str | bytes | Part] = deque()
-        self._bytes_queued = 0
-        self._bytes_taken = 0
+        # Put in under read_lock, taken out under receiving.
+        self._queue = ReadAhead()
         # Whose parts are being received: from the first of a message to the
         # last of it. Under receiving.
         self._stream: object = None
@@ -256,8 +248,7 @@ class Reader:
 
     def _take_queued(self) -> str | bytes | Part:
         """By the thread in receive(), which alone takes from the queue."""
-        message = self._queue.popleft()
-        self._bytes_taken += len(message)
+        message = self._queue.take()
         # There may be a ping behind all that is queued.
         if monotonic() - self.looked_at > LOOK_AFTER and self.stand_in():
             self._arrived_after = self._read_at = monotonic()
@@ -282,17 +273,8 @@ class Reader:
 
     @property
     def held_back(self) -> bool:
-        """Whether reading ahead has stopped: the queue is full, or a fault ends it.
-
-        A message that is still arriving counts as well: the handler may want
-        to read it as a stream.
-        """
-        queued = self._bytes_queued - self._bytes_taken
-        return (
-            len(self._queue) >= MAX_QUEUED_MESSAGES
-            or queued + self._protocol.held >= MAX_QUEUED_BYTES
-            or self._fault is not None
-        )
+        """Whether reading ahead has stopped: the queue is full, or a fault ends it."""
+        return self._fault is not None or self._queue.is_full(self._protocol.held)
 
     def stand_in(self) -> bool:
         """One turn in the handler's place: read what has arrived, never wait for more.
@@ -327,8 +309,7 @@ class Reader:
                 return True
             if isinstance(event, (str, bytes, Part)):
                 if not self._discarding:
-                    self._queue.append(event)
-                    self._bytes_queued += len(event)
+                    self._queue.put(event)
             elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
                 # In order: the handler first gets, and may answer, what came
                 # before. It has as long as a closing handshake may take.

@@ -16,12 +16,11 @@ import logging
 import math
 import os
 import select
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -30,6 +29,9 @@ from redis.retry import Retry
 from .errors import HubError
 from .prepared import PreparedMessage
 from .wakeup import Wakeup
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["RedisBus"]
 

@@ -12,7 +12,7 @@ import pytest
 from wsproto.events import CloseConnection, Ping
 
 import syncws
-from syncws import CloseReason, Session, pinger, reader
+from syncws import CloseReason, Session, pinger, read_ahead, reader
 from syncws.transport import Transport
 
 from .background import Background, closed, wait_until
@@ -200,14 +200,14 @@ def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
 def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand_in: None) -> None:
     """Its pong lies behind messages that the handler has not taken yet."""
     session, peer = make_session(ping_interval=0.02, timeout=0.05)
-    for _ in range(reader.MAX_QUEUED_MESSAGES):
+    for _ in range(read_ahead.MAX_QUEUED_MESSAGES):
         peer.send("")
     wait_until(lambda: session._reader.held_back)
     for _ in range(10):  # many times the timeout
         peer.expect_ping()
     assert not session.close_reason.done()
     peer.pong(b"")
-    for _ in range(reader.MAX_QUEUED_MESSAGES):
+    for _ in range(read_ahead.MAX_QUEUED_MESSAGES):
         assert session.receive(PATIENCE) == ""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import syncws
-from syncws import CloseReason, Session, pinger, reader
+from syncws import CloseReason, Session, pinger, read_ahead, reader
 
 from . import faults
 from .background import Background, wait_until
@@ -34,24 +34,24 @@ def test_messages_read_ahead_keep_their_order(session_and_peer: Both) -> None:
 @pytest.mark.usefixtures("quick_stand_in")
 def test_reading_ahead_is_bounded(session_and_peer: Both) -> None:
     session, peer = session_and_peer
-    count = reader.MAX_QUEUED_MESSAGES + 50
+    count = read_ahead.MAX_QUEUED_MESSAGES + 50
     for number in range(count):
         peer.send(str(number))
     wait_until(lambda: session._reader.held_back)
-    assert len(session._reader._queue) == reader.MAX_QUEUED_MESSAGES
+    assert len(session._reader._queue) == read_ahead.MAX_QUEUED_MESSAGES
     assert [session.receive(PATIENCE) for _ in range(count)] == [str(n) for n in range(count)]
 
 
 @pytest.mark.usefixtures("quick_stand_in")
 def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
     session, peer = session_and_peer
-    message = b"x" * (reader.MAX_QUEUED_BYTES // 4)
+    message = b"x" * (read_ahead.MAX_QUEUED_BYTES // 4)
     sender = Background(peer.send_bytes, frame(2, message) * 64)
     wait_until(lambda: session._reader.held_back)
     assert len(session._reader._queue) == 4
     assert all(session.receive(PATIENCE) == message for _ in range(64))
     sender.result()
-    assert session._reader._bytes_queued == session._reader._bytes_taken
+    assert session._reader._queue.size == 0
 
 
 def test_second_receive_is_refused(session_and_peer: Both) -> None:
@@ -104,7 +104,7 @@ def test_behind_what_is_thrown_away_nothing_is_received(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     """No message has a hole, and none is missing between others."""
-    monkeypatch.setattr(reader, "MAX_QUEUED_MESSAGES", 2)
+    monkeypatch.setattr(read_ahead, "MAX_QUEUED_MESSAGES", 2)
     session, peer = make_session(close_timeout=PATIENCE)
     peer.send_bytes(frame(2, b"0", fin=not streamed))
     file = session.receive_stream(PATIENCE)
@@ -199,7 +199,7 @@ def test_receive_without_waiting(session_and_peer: Both) -> None:
 def test_reading_ahead_goes_on_when_the_queue_has_room_again(make_session: MakeSession) -> None:
     """The handler takes some of what was read ahead, and goes away for good."""
     session, peer = make_session(ping_interval=None)
-    for _ in range(reader.MAX_QUEUED_MESSAGES + 40):
+    for _ in range(read_ahead.MAX_QUEUED_MESSAGES + 40):
         peer.send("")
     wait_until(lambda: session._reader.held_back)
     for _ in range(200):
@@ -248,7 +248,7 @@ def test_queued_messages_are_received_while_another_thread_closes(
 @pytest.mark.usefixtures("quick_stand_in")
 def test_the_answer_to_a_close_is_found_behind_a_full_queue(session_and_peer: Both) -> None:
     session, peer = session_and_peer
-    for _ in range(reader.MAX_QUEUED_MESSAGES + 100):
+    for _ in range(read_ahead.MAX_QUEUED_MESSAGES + 100):
         peer.send("")
     wait_until(lambda: session._reader.held_back)
     session.start_closing(CloseReason(1001, "", "shutdown"))
@@ -259,7 +259,7 @@ def test_the_answer_to_a_close_is_found_behind_a_full_queue(session_and_peer: Bo
 def test_what_the_peer_sent_before_it_went_is_received(make_session: MakeSession) -> None:
     """More than is read ahead, and a Close, when it is a write that fails."""
     session, peer = make_session(started=False)  # nobody reads but send() itself
-    count = 3 * reader.MAX_QUEUED_MESSAGES
+    count = 3 * read_ahead.MAX_QUEUED_MESSAGES
     peer.send_bytes(frame(1, b"x" * 20) * count)
     peer.send_close(1000, "done")
     peer.close_socket()

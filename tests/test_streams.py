@@ -15,7 +15,7 @@ import pytest
 from wsproto.events import BytesMessage, CloseConnection, Pong, TextMessage
 
 import syncws
-from syncws import CloseReason, Session, reader, streams
+from syncws import CloseReason, Session, read_ahead, streams
 from syncws.transport import MAX_READ_SIZE
 
 from .background import Background, closed, wait_until
@@ -374,8 +374,7 @@ def test_a_slow_reader_of_a_stream_holds_the_peer_back(
             peer.socket.send(part)
         except BlockingIOError:
             continue
-    queued = session._reader._bytes_queued - session._reader._bytes_taken
-    assert queued < reader.MAX_QUEUED_BYTES + 70_000
+    assert session._reader._queue.size < read_ahead.MAX_QUEUED_BYTES + 70_000
     assert file.read(60_000) == b"x" * 60_000
 
 
