@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
@@ -94,7 +95,11 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     check_handler(view)
     WebSocketUpgrade(view, **options)  # complain here, not at the first request
 
-    @functools.wraps(view)
+    # Django and its extensions look for attributes of a view. A function's are
+    # meant for them, those of an object are its own business.
+    marks = functools.WRAPPER_UPDATES if inspect.isroutine(view) else ()
+
+    @functools.wraps(view, updated=marks)
     def upgrade(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         environ: Any = request.META
         given = () if takes_session_first(view) else (request,)

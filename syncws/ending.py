@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .close import CloseReason
 from .errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, SendTimeoutError
+from .futures import resolve
 
 if TYPE_CHECKING:
     from .base import BaseSession
@@ -89,7 +90,7 @@ class Ending:
             self._published = True
             closed = self._closed
         if closed is not None:
-            closed.set_result(self.reason)
+            resolve(closed, self.reason)
 
     def exception(self) -> ConnectionClosed:
         """The exception that says how the session ended, or is ending."""

@@ -40,6 +40,8 @@ logger = logging.getLogger("syncws")
 Handler = Callable[["Session"], Any]
 RawHandler = Callable[["RawSession"], Any]
 
+# The attribute of a handler that is called with the session first: itself; or
+# True, of its class.
 _SESSION_FIRST = "_session_first"
 
 #: How a session ends whose handler raised.
@@ -117,7 +119,7 @@ def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
     def handler(session: Session, *args: Any, **kwargs: Any) -> None:
         _send_all(session, function(iter(session), *args, **kwargs))
 
-    vars(handler)[_SESSION_FIRST] = True
+    vars(handler)[_SESSION_FIRST] = handler
     return handler
 
 
@@ -196,14 +198,16 @@ def exchange(
     # Frameworks tell routes apart by the names of their handlers.
     named = send if callable(send) else receive
     handler.__name__ = getattr(named, "__name__", exchange.__name__)
-    vars(handler)[_SESSION_FIRST] = True
+    vars(handler)[_SESSION_FIRST] = handler
     return handler
 
 
 def takes_session_first(handler: Callable[..., Any]) -> bool:
     """Whether a handler is one of ours, called with the session first also where a
     framework's own are called with its request."""
-    return getattr(handler, _SESSION_FIRST, False)
+    # A decorator's wrapper gets a copy of the attribute, and is another handler.
+    marked = getattr(handler, _SESSION_FIRST, None) is handler
+    return marked or getattr(type(handler), _SESSION_FIRST, None) is True
 
 
 def _send_all(session: Session, messages: Iterable[Any]) -> None:

@@ -175,7 +175,7 @@ def check_headers(headers: Headers, reserved: frozenset[str] = RESERVED) -> list
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for pair in pairs:
         # The value is not repeated: it may be a secret.
-        if isinstance(pair, str) or [type(text) for text in pair] != [str, str]:
+        if isinstance(pair, str) or [isinstance(text, str) for text in pair] != [True, True]:
             raise TypeError("a header is a pair of a name and a value, both of them str")
     for name, value in pairs:
         if not is_token(name):

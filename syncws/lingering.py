@@ -47,6 +47,13 @@ class Lingering:
         else:
             self._waiting[conn] = monotonic() + LINGER
 
+    def wait_at_most(self, timeout: float | None) -> float | None:
+        """Seconds until one of them is due, ``timeout`` at most (None: for ever)."""
+        for due in self._waiting.values():
+            left = max(0.0, due - monotonic())
+            return left if timeout is None else min(timeout, left)
+        return timeout
+
     def expire(self, poller: Any) -> None:
         """Close those whose peers have not in time."""
         now = monotonic()

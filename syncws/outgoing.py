@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .close import CloseReason
 from .errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from .futures import resolve
 from .streams import as_binary
 
 if TYPE_CHECKING:
@@ -151,13 +152,13 @@ class Outgoing:
                     return
                 message, future = self._messages.popleft()
                 self._changed.notify_all()
+            result: BaseException | None = None
             try:
                 self._session.send(message)
             except BaseException as exc:  # noqa: BLE001  # who waits for the future gets it
-                future.set_exception(exc)
-            else:
-                future.set_result(None)
+                result = exc
+            resolve(future, result)
             with self._changed:
                 self._done += 1
                 self._changed.notify_all()
-            del message, future
+            del message, future, result

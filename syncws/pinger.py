@@ -198,7 +198,7 @@ class Pinger:
                 else:
                     self._wait(plan)
             self._have_the_last_word()
-        except BaseException:  # a callback's SystemExit would leave it to itself
+        except Exception:
             logger.exception("looking after a session failed; it is terminated")
             self._ending.finish(_FAILED)
         finally:

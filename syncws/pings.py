@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import NamedTuple
 
+from .futures import resolve
+
 __all__ = ["Outstanding", "Pings"]
 
 #: More pings than this wait for an answer only when a peer ignores them all.
@@ -115,7 +117,4 @@ class Pings:
                 if not self._results:
                     return
                 future, result = self._results.pop(0)
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            resolve(future, result)

@@ -25,7 +25,7 @@ class PreparedMessage:
     """
 
     def __init__(self, data: str | bytes | bytearray | memoryview) -> None:
-        if not isinstance(data, str):
+        if not isinstance(data, (str, bytes)):
             try:
                 data = bytes(memoryview(data))
             except TypeError:

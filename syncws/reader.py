@@ -43,8 +43,9 @@ __all__ = ["Reader"]
 #: has arrived since. Half of what it may be out of receive(), see pinger.py.
 LOOK_AFTER = 0.4
 
-# Seconds: what is read within them may have been there for long.
-_AT_ONCE = 0.001
+# Seconds: what is read within them may have been there for long. Several times
+# what it takes to get the interpreter back from a thread that computes.
+_AT_ONCE = 0.05
 
 #: Messages that a session may receive without waiting before it lets other
 #: threads run. Without, one of them ran for a switch interval of 5 ms at a

@@ -244,6 +244,8 @@ class RedisBus:
             stale = set(self._counts) | self._stale if alive else set(self._stale)
             self._stale.clear()
             counts = {room: self._counts.get(room, 0) for room in stale}
+            # Who comes from now on waits for its room to be subscribed to again.
+            self._subscribed.difference_update(r for r, count in counts.items() if not count)
         try:
             self._ask_for(pubsub, counts)
             self._write(counts, alive=alive, now=now)
@@ -262,8 +264,6 @@ class RedisBus:
             pubsub.subscribe(*map(_channel, new))
         if gone:
             self._asked.difference_update(gone)
-            with self._changed:
-                self._subscribed.difference_update(gone)
             pubsub.unsubscribe(*map(_channel, gone))
 
     def _write(self, counts: dict[str, int], *, alive: bool, now: float) -> None:

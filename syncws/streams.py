@@ -82,8 +82,10 @@ def parts_of(data: Any) -> Iterable[Data]:
 
     Raises ``TypeError`` for anything else.
     """
-    # Of a pipe, or of a message that is being received: what is there.
-    read = data.read1 if isinstance(data, io.BufferedIOBase) else getattr(data, "read", None)
+    read = getattr(data, "read", None)
+    if isinstance(data, io.BufferedIOBase) and type(data).read1 is not io.BufferedIOBase.read1:
+        # Of a pipe, or of a message that is being received: what is there.
+        read = data.read1
     if callable(read):
         return _chunks(read)
     if isinstance(data, Iterable) and not isinstance(data, Mapping):

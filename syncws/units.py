@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ref
 
 if TYPE_CHECKING:
     from .session import Session
@@ -23,47 +23,69 @@ __all__ = ["messages_in_units", "units_end"]
 
 Messages = Generator["str | bytes", None, None]
 
-# The iterators that the handler of this thread has made.
-_iterators: ContextVar[WeakSet[Messages] | None] = ContextVar("_iterators", default=None)
+# The iterators that a handler has made, in that order; None outside of handlers.
+_iterators: ContextVar[list[ref[Messages]] | None] = ContextVar("_iterators", default=None)
 
 
 def messages_in_units(
     session: Session, unit: Callable[[], AbstractContextManager[object]]
 ) -> Iterator[str | bytes]:
     """The session's messages, each handled within a ``unit()``. In the handler's thread."""
-    iterators = _iterators.get()
-    if iterators is None:
-        iterators = WeakSet()
-        _iterators.set(iterators)
     iterator = _messages(session, unit)
-    iterators.add(iterator)
+    iterators = _iterators.get()
+    if iterators is not None:
+        iterators[:] = [each for each in iterators if each() is not None]
+        iterators.append(ref(iterator))
     return iterator
 
 
 def _messages(session: Session, unit: Callable[[], AbstractContextManager[object]]) -> Messages:
     for message in session:
+        asked_for_more = False
         with unit():
             try:
                 yield message
             except GeneratorExit:
                 return  # the loop was left, which is no failure of the unit
+            asked_for_more = True
+        if not asked_for_more:
+            return  # the handler has raised, and the unit takes that lightly
 
 
 @contextlib.contextmanager
 def units_end() -> Iterator[None]:
-    """With the block, a handler's, its units end; with what it raises, if it does."""
+    """With the block, a handler's, its units end; with what it raises, if it does.
+    One handler may run another."""
+    iterators: list[ref[Messages]] = []
+    token = _iterators.set(iterators)
     try:
         yield
     except BaseException as exc:
-        for iterator in _take():
-            with contextlib.suppress(type(exc)):
-                iterator.throw(exc)
+        _end(iterators, exc)
         raise
-    for iterator in _take():
+    else:
+        _end(iterators, None)
+    finally:
+        _iterators.reset(token)
+
+
+def _end(iterators: list[ref[Messages]], error: BaseException | None) -> None:
+    """The newest first, as nested blocks end, and all of them."""
+    with contextlib.ExitStack() as stack:
+        for each in iterators:
+            iterator = each()
+            if iterator is not None:
+                stack.callback(_end_one, iterator, error)
+
+
+def _end_one(iterator: Messages, error: BaseException | None) -> None:
+    if error is None:
         iterator.close()
-
-
-def _take() -> list[Messages]:
-    iterators = _iterators.get()
-    _iterators.set(None)
-    return list(iterators or ())
+        return
+    try:
+        iterator.throw(error)
+    except StopIteration:
+        pass
+    except BaseException as raised:
+        if raised is not error:
+            raise

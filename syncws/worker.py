@@ -267,9 +267,9 @@ class WebSocketWorker(ThreadWorker):
     def _forget_connection(self) -> None:
         self.nr_conns -= 1
 
-    def murder_pending(self) -> None:
-        """Close what has waited too long; about once a second."""
-        super().murder_pending()
+    def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
+        """Wait for what the main thread has to do, but not past what is due here."""
+        super().wait_for_and_dispatch_events(self._lingering.wait_at_most(timeout))
         self._lingering.expire(self.poller)
 
     def _wait_for_first_byte(self, conn: Any) -> None:

@@ -91,6 +91,7 @@ def test_who_has_left_is_not_called(made: Clock) -> None:
     soon = monotonic() + 0.05
     made.schedule(gone, soon)
     made.leave(gone)
+    made.schedule(gone, soon)
     made.schedule(stays, soon)
     stays.wait()
     assert not gone.calls

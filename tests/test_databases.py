@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +24,6 @@ import syncws.django
 import syncws.flask
 from syncws import Session
 from syncws.testing import Clock, Peer, WebSocketClient
-from syncws.units import messages_in_units
-
-from .background import Background
-from .pairs import Peer as SocketPeer
 
 SESSIONS = 8
 
@@ -212,27 +207,6 @@ def test_flasks_contexts_end_with_the_next_message_or_the_handler(app: Flask) ->
         peer.send("raise")
     assert noted == [None, raised.value]
     assert not has_request_context()
-
-
-def test_units_that_nobody_takes_up_again_end(session_and_peer: tuple[Session, SocketPeer]) -> None:
-    session, peer = session_and_peer
-    ended: list[str] = []
-    kept: list[Any] = []
-
-    @contextlib.contextmanager
-    def unit() -> Iterator[None]:
-        yield
-        ended.append("well")
-
-    def handler(session: Session) -> None:
-        kept.append(messages_in_units(session, unit))
-        next(kept[0])
-
-    peer.send("x")
-    running = Background(session.run, handler)
-    assert peer.answer_close() == (1000, "")
-    running.result()
-    assert ended == ["well"]
 
 
 # Django

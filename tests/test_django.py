@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +72,20 @@ def greet(messages: Iterator[str], room: str) -> Iterator[str]:
     yield room
 
 
+def with_request(handler: Any) -> Any:
+    @functools.wraps(handler)
+    def wrapper(request: HttpRequest, session: Session) -> None:
+        handler(session, request.path)
+
+    return wrapper
+
+
+@with_request
+@syncws.stream
+def decorated(messages: Iterator[str], path: str) -> Iterator[str]:
+    yield path
+
+
 @websocket(raw=True)
 def raw(request: HttpRequest, session: RawSession) -> None:
     session.send_frame(Frame(Opcode.TEXT, b"raw"))
@@ -86,6 +101,7 @@ urlpatterns = [
     path("in-path/", websocket(by_position), {"room": "given"}),
     path("listener/<room>/", websocket(Greeter())),
     re_path("^stream/([a-z]+)/$", websocket(greet)),
+    path("decorated/", websocket(decorated)),
     path("exchange/", websocket(syncws.exchange(send=["said"], receive=print))),
 ]
 
@@ -129,6 +145,7 @@ def test_authentication_acts_first() -> None:
         ("/listener/red/", "red"),
         ("/stream/red/", "red"),
         ("/exchange/", "said"),
+        ("/decorated/", "/decorated/"),
     ],
 )
 def test_parameters_of_the_url(url: str, said: str) -> None:

@@ -70,6 +70,12 @@ def test_iterators_and_mappings_are_kept() -> None:
     assert options.headers == (("Server", "syncws"),)
 
 
+def test_headers_of_other_kinds_of_str() -> None:
+    class Text(str): ...
+
+    assert Options(headers=[(Text("X-A"), Text("b"))]).headers == (("X-A", "b"),)
+
+
 def test_unknown_option() -> None:
     with pytest.raises(TypeError, match="max_size"):
         Options(max_size=5)  # type: ignore[call-arg]  # that is the test

@@ -168,6 +168,14 @@ def test_senders_to_a_full_channel_learn_of_the_end(make_session: MakeSession) -
     assert isinstance(sent or waiting.result().exception(PATIENCE), syncws.ConnectionClosed)
 
 
+def test_a_callback_that_leaves_ends_no_channel(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    session.outgoing.send("first").add_done_callback(lambda _: sys.exit(1))
+    session.outgoing.send("second").result(PATIENCE)
+    assert (peer.receive(), peer.receive()) == ("first", "second")
+    session.flush()
+
+
 def test_a_callback_may_flush(session_and_peer: Both) -> None:
     session, _ = session_and_peer
     flushed: Future[None] = Future()

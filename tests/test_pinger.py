@@ -105,6 +105,19 @@ def test_what_came_along_is_seen_to_though_the_handler_came_in_between(
     assert turns == ["second"]
 
 
+def test_a_handler_that_comes_and_goes_is_looked_at_soon_when_that_is_overdue(
+    session_and_peer: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = session_and_peer
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
+    with session._reader.read_lock:
+        for looked_at, soon in ((time.monotonic(), False), (time.monotonic() - 2000, True)):
+            session._reader._read_at = looked_at
+            due = session._pinger._plan(None).due
+            assert due is not None
+            assert (due < time.monotonic() + 500) is soon
+
+
 def test_what_was_read_and_not_come_to_is_a_sign_of_life(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,9 +134,16 @@ def test_a_callback_that_leaves_does_not_leave_the_session_alone(
     session_and_peer: Both, quick_stand_in: None
 ) -> None:
     session, peer = session_and_peer
-    session.ping().add_done_callback(lambda _: sys.exit(1))
+    pong = session.ping()
+    pong.add_done_callback(lambda _: sys.exit(1))
     peer.pong(peer.expect_ping())
-    assert session.wait_closed(PATIENCE).cause == "error"
+    pong.result(PATIENCE)
+    peer.ping(b"still there")
+    assert peer.expect_pong() == b"still there"
+    session.ping().add_done_callback(lambda _: sys.exit(1))
+    peer.expect_ping()
+    peer.send_close()
+    assert session.wait_closed(PATIENCE).cause == "peer"
 
 
 def test_what_came_along_while_another_stood_in_does_not_wait_either(

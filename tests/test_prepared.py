@@ -39,6 +39,11 @@ def test_a_client_masks_it_anew() -> None:
     assert [frame.payload for frame in theirs.received_frames()] == ["from a client"] * 2
 
 
+def test_bytes_are_not_copied() -> None:
+    data = b"x" * 1_000_000
+    assert PreparedMessage(data).data is data
+
+
 def test_what_changes_later_is_not_seen() -> None:
     buffer = bytearray(b"now")
     prepared = PreparedMessage(buffer)

@@ -144,6 +144,7 @@ def test_dependencies_point_one_way() -> None:
         "transport",
         "clock",
         "wakeup",
+        "futures",
         "pings",
         "ending",
         "writer",

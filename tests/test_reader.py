@@ -127,6 +127,16 @@ def test_behind_what_is_thrown_away_nothing_is_received(
         session.receive(PATIENCE)
 
 
+def test_the_handler_discards_too(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 1000)
+    session, _ = make_session(received=frame(1, b"behind what was thrown away"))
+    session._reader._discarding = True
+    with pytest.raises(TimeoutError):
+        session.receive(0)
+
+
 def test_until_when_all_has_been_looked_at(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from time import monotonic, sleep
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,6 +126,8 @@ def test_without_its_bus_a_room_goes_on_here_and_says_so(
             here.count("a")
         wait_until(lambda: here.gaps == there.gaps == 1)
         assert "the hub has lost its bus" in caplog.text
+        assert here._bus is not None
+        assert not here._bus._subscribed, "who joins now waits"
         server.start()
         # They come back by themselves, each when it has noticed.
         heard: list[object] = []
@@ -236,15 +239,42 @@ class Asked:
 def test_a_late_confirmation_is_not_taken_for_another() -> None:
     """A room that was left, and joined again, before Redis had said a word."""
     bus, pubsub = redis_bus.RedisBus("redis://localhost", lambda room, message: None), Asked()
-    for count in (1, 0, 1, 0):
+    for count in (1, 0, 1):
         bus._ask_for(pubsub, {"a": count})
-    assert [kind for kind, _ in pubsub.calls] == ["subscribe", "unsubscribe"] * 2
+    assert [kind for kind, _ in pubsub.calls] == ["subscribe", "unsubscribe", "subscribe"]
     for kind, channel in pubsub.calls:
+        assert not bus._subscribed
+        bus._take({"type": kind, "channel": channel, "data": 1})
+    assert bus._subscribed == {"a"}
+    bus._ask_for(pubsub, {"a": 0})
+    bus._ask_for(pubsub, {"a": 1})
+    bus._ask_for(pubsub, {"a": 0})
+    bus._subscribed.clear()
+    for kind, channel in pubsub.calls[3:]:
         bus._take({"type": kind, "channel": channel, "data": 1})
         assert not bus._subscribed
-    bus._ask_for(pubsub, {"a": 1})
-    bus._take({"type": "subscribe", "channel": pubsub.calls[-1][1], "data": 1})
-    assert bus._subscribed == {"a"}
+    bus._wakeup.close()
+
+
+def test_a_flood_of_messages_keeps_nobody_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = redis_bus.RedisBus("redis://localhost", lambda room, message: None)
+    told = 0
+
+    def tell(pubsub: Any) -> None:
+        nonlocal told
+        told += 1
+        bus._closed = told > 2
+
+    class Flood(Asked):
+        connection = SimpleNamespace(_sock=True, can_read=lambda timeout: True)
+
+        def get_message(self, timeout: float) -> dict[str, Any]:
+            return {"type": "message", "channel": b"another's", "data": b""}
+
+    monkeypatch.setattr(bus, "_tell", tell)
+    monkeypatch.setattr(bus._listener, "pubsub", lambda: nullcontext(Flood()))
+    bus._listen()
+    assert told == 3
     bus._wakeup.close()
 
 

@@ -113,6 +113,20 @@ def test_what_is_in_a_pipe_goes_out_at_once(session_and_peer: Both, mode: str) -
     assert peer.receive() == b""
 
 
+class OnlyRead(io.BufferedIOBase):
+    def __init__(self) -> None:
+        self._left = [b"", b"last", b"first"]
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._left.pop()
+
+
+def test_a_file_that_can_only_be_read(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    session.send(OnlyRead())
+    assert peer.receive() == b"firstlast"
+
+
 def test_other_bytes_like_objects_are_one_frame(session_and_peer: Both, tmp_path: Path) -> None:
     session, peer = session_and_peer
     numbers: Any = array("H", [1, 2])

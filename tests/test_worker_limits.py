@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 
 import pytest
 from wsproto.events import CloseConnection, TextMessage
 
 from .clients import connect, exchange, handshake
+from .pairs import PATIENCE
 from .servers import gunicorn, status_when
 
 
@@ -68,6 +70,17 @@ def test_the_quick_way_out_says_goodbye_too(number: signal.Signals) -> None:
         assert "Traceback" not in server.output
         for sock in (kept_alive, busy.socket):
             sock.close()
+
+
+def test_a_stopping_worker_does_not_wait_for_long_for_peers_to_close() -> None:
+    with gunicorn("tests.app:app", "--graceful-timeout=1000") as server:
+        request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+            sock.sendall(request)
+            while sock.recv(10_000):
+                pass  # to the end of what the server has to say
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
 
 
 def test_long_sessions_do_not_worry_the_master() -> None:
