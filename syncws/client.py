@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,7 @@ class ClientSession(Session):
         )
         self.response_headers = opened.headers
         self._socket = sock
+        self._socket_closed = threading.Event()
         # The first callback: the last word of a session is that its socket is closed.
         self.close_reason.add_done_callback(self._close_socket)
 
@@ -81,6 +83,9 @@ class ClientSession(Session):
         """As ``Session.end()``; and there is no server to conclude the session."""
         super().end(reason, timeout)
         self._have_the_last_word()
+        if not self._pinger.is_this_thread:
+            # Another thread may be having it.
+            self._socket_closed.wait(self.close_timeout)
 
     def _close_socket(self, _: Future[CloseReason]) -> None:
         """The session has ended. In whichever thread has the last word.
@@ -93,6 +98,7 @@ class ClientSession(Session):
             if lock.acquire(timeout=self.close_timeout):
                 lock.release()
         self._socket.close()
+        self._socket_closed.set()
 
     def __enter__(self) -> ClientSession:
         return self
@@ -229,6 +235,9 @@ def _shake_hands(handshake: ClientHandshake, transport: Transport, deadline: flo
             opened = handshake.receive_data(data)
             if opened is not None:
                 return opened
+            if monotonic() >= deadline:
+                # A server that has something to say all the time shall not keep us here.
+                raise DeadlineError("the answer took too long")
     except (DeadlineError, BrokenError) as exc:
         if handshake.refusal is not None:
             raise handshake.refusal from exc  # though not all of its body has come

@@ -10,7 +10,7 @@ before the session begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from .connectors import SUPPORTED
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from .handlers import Handler, RawHandler
     from .options import RawRouteOptions, RouteOptions
 
-__all__ = ["Response", "carry_out_upgrades", "respond"]
+__all__ = ["NOT_FOR_101", "Response", "carry_out_upgrades", "respond"]
 
 #: Where a view notes its upgrade: a list, put there by ``carry_out_upgrades()``.
 ENVIRON_KEY = "syncws.deferred"
 
 #: What frameworks add to a response of their own, and a 101 does not have.
-_NOT_FOR_101 = frozenset({"content-type", "content-length", "content-encoding"}) | RESERVED
+NOT_FOR_101 = frozenset({"content-type", "content-length", "content-encoding"}) | RESERVED
 
 
 class Response(NamedTuple):
@@ -112,9 +112,7 @@ def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Respon
     try:
         body.extend(result)
     finally:
-        close = getattr(result, "close", None)
-        if callable(close):
-            close()
+        _close(result)
     ((status, headers),) = started
     return Response(status, headers, b"".join(body))
 
@@ -125,24 +123,49 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
     def with_upgrades(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         noted: list[tuple[Accept, WebSocketUpgrade]] = []
         headers_of_101: list[list[tuple[str, str]]] = []
+        started = False
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            nonlocal started
+            started = True
             if noted and status.startswith("101"):
                 headers_of_101[:] = [headers]
                 return lambda data: None
             return start_response(status, headers, *exc_info)
 
+        def upgraded() -> Iterable[bytes]:
+            (answer, upgrade), (headers,) = noted[0], headers_of_101
+            extra = [(name, value) for name, value in headers if name.lower() not in NOT_FOR_101]
+            return open_session(
+                answer, upgrade.handler, upgrade.options, environ, start_response, extra
+            )
+
+        def started_late(result: Iterable[bytes]) -> Iterator[bytes]:
+            """A generator has called nothing before it is asked for the first part."""
+            try:
+                for data in result:
+                    if headers_of_101:
+                        break
+                    yield data
+            finally:
+                _close(result)
+            if headers_of_101:
+                yield from upgraded()
+
         environ[ENVIRON_KEY] = noted
         result = application(environ, start)
+        if not started:
+            return started_late(result)
         if not headers_of_101:
             return result
-        close = getattr(result, "close", None)
-        if callable(close):
-            close()
-        (answer, upgrade), (headers,) = noted[0], headers_of_101
-        extra = [(name, value) for name, value in headers if name.lower() not in _NOT_FOR_101]
-        return open_session(
-            answer, upgrade.handler, upgrade.options, environ, start_response, extra
-        )
+        _close(result)
+        return upgraded()
 
     return with_upgrades
+
+
+def _close(result: Iterable[bytes]) -> None:
+    """The end of a response, for who has made it."""
+    close = getattr(result, "close", None)
+    if callable(close):
+        close()

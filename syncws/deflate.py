@@ -150,6 +150,20 @@ class DeflateExtension(PerMessageDeflate):
     def enabled(self) -> bool:
         return True
 
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,
+    ) -> CloseReason | RsvBits:
+        compressed = self._inbound_compressed
+        answer = super().frame_inbound_header(proto, opcode, rsv, payload_length)
+        if opcode.iscontrol():
+            # wsproto takes it for a part of the message that it comes in between.
+            self._inbound_compressed = compressed
+        return answer
+
     def frame_inbound_payload_data(
         self, proto: FrameDecoder | FrameProtocol, data: bytes
     ) -> bytes | CloseReason:
@@ -172,6 +186,8 @@ class DeflateExtension(PerMessageDeflate):
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
+        if not self._inbound_is_compressible:
+            return None  # a control frame ends nothing
         if fin:
             self._inflated = 0
         return super().frame_inbound_complete(proto, fin)

@@ -109,7 +109,10 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         answer = HttpResponse(response.body, status=response.code)
         del answer["Content-Type"]
         for name, value in response.headers:
-            answer[name] = value
+            if name.lower() == "set-cookie":
+                answer.cookies.load(value)
+            else:
+                answer[name] = f"{answer[name]}, {value}" if name in answer else value
         return answer
 
     # A page can not make a browser send a WebSocket request with a CSRF token;

@@ -35,6 +35,7 @@ from werkzeug.routing import WebsocketMismatch
 from werkzeug.wrappers import Response as BaseResponse
 
 from .close import CloseCode, CloseReason
+from .deferred import NOT_FOR_101
 from .handlers import check_handler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options, RawRouteOptions, RouteOptions
@@ -226,7 +227,7 @@ class _Upgrade(Response):
         extra = [
             (name, value)
             for name, value in self.get_wsgi_headers(environ)
-            if name.lower() not in ("content-type", "content-length")
+            if name.lower() not in NOT_FOR_101
         ]
         try:
             return open_session(

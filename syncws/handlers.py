@@ -117,7 +117,7 @@ def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def handler(session: Session, *args: Any, **kwargs: Any) -> None:
-        _send_all(session, function(iter(session), *args, **kwargs))
+        _send_all(session, function(iter(session), *args, **kwargs), reads=True)
 
     vars(handler)[_SESSION_FIRST] = handler
     return handler
@@ -210,8 +210,9 @@ def takes_session_first(handler: Callable[..., Any]) -> bool:
     return marked or getattr(type(handler), _SESSION_FIRST, None) is True
 
 
-def _send_all(session: Session, messages: Iterable[Any]) -> None:
-    """Send what a source gives, until it or the session ends, and close it."""
+def _send_all(session: Session, messages: Iterable[Any], *, reads: bool = False) -> None:
+    """Send what a source gives, until it or the session ends, and close it. One that
+    ``reads``, and has nothing to say, gets what was received before the end."""
     iterator: Iterator[Any] = iter(messages)
     close = getattr(iterator, "close", None)
     with contextlib.ExitStack() as stack:
@@ -220,5 +221,7 @@ def _send_all(session: Session, messages: Iterable[Any]) -> None:
         for message in iterator:
             if message is not None:
                 session.send(message)
+            if message is None and reads and session.unreceived:
+                continue
             if isinstance(message, CloseReason) or session.reason is not None:
                 return

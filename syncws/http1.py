@@ -63,6 +63,8 @@ class HttpConnection:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._h11 = h11.Connection(h11.SERVER)
+        # Why the body of the request has come to no end.
+        self._body_error: BadRequestError | None = None
         #: Set, by any thread, to have no other request on this connection.
         self.closing = False
 
@@ -101,6 +103,8 @@ class HttpConnection:
 
         Raises ``BadRequestError`` when it breaks off, or is no body.
         """
+        if self._body_error is not None:
+            raise self._body_error  # it has no end that could be read up to
         if self._h11.their_state is not h11.SEND_BODY:
             return b""
         if self._h11.they_are_waiting_for_100_continue:
@@ -108,11 +112,16 @@ class HttpConnection:
         try:
             event = self._next_event(BODY_TIMEOUT)
         except DeadlineError:
-            raise BadRequestError(408, "The body of the request took too long.") from None
+            error = BadRequestError(408, "The body of the request took too long.")
         except BrokenError as exc:
             # For who reads: a body that breaks off, in whatever way.
-            raise BadRequestError(400, f"The body of the request breaks off: {exc}.") from None
-        return bytes(event.data) if isinstance(event, h11.Data) else b""
+            error = BadRequestError(400, f"The body of the request breaks off: {exc}.")
+        except BadRequestError as exc:
+            error = exc
+        else:
+            return bytes(event.data) if isinstance(event, h11.Data) else b""
+        self._body_error = error
+        raise error from None
 
     def take_received(self) -> bytes:
         """What has been received behind the request, of an upgrade."""

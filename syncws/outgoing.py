@@ -112,9 +112,8 @@ class Outgoing:
             self._closed = self._closed or reason
             self._changed.notify_all()
             if threading.current_thread() is not self._thread:
-                self._changed.wait_for(
-                    lambda: self._done >= self._accepted, max(0.0, deadline - monotonic())
-                )
+                left = min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+                self._changed.wait_for(lambda: self._done >= self._accepted, left)
 
     def join(self, timeout: float) -> None:
         """Wait for the thread to end, once the session has."""

@@ -95,8 +95,9 @@ class Pinger:
         self._published = False
         # Whether the clock counts this one, until the last word.
         self._started = False
-        # Taken by the first end().
+        # Taken by the first end(), and who called it.
         self._ended = threading.Lock()
+        self._ender: threading.Thread | None = None
         self._last_ping = 0.0
         # The last sign of life: bytes received until then, and when that was.
         self._heard = 0
@@ -130,8 +131,14 @@ class Pinger:
         """
         if not self._ended.acquire(blocking=False):
             return
+        self._ender = threading.current_thread()
         if self._thread is not threading.current_thread() and self._turn.acquire(timeout=timeout):
             self._have_the_last_word()
+
+    @property
+    def is_this_thread(self) -> bool:
+        """Whether callbacks of the session's futures run in the thread that asks."""
+        return threading.current_thread() in (self._thread, self._ender)
 
     # With the turn
 

@@ -390,20 +390,24 @@ class Protocol:
         """
         if self.fragmenting:
             raise MessageOpenError
-        self.messages_sent += 1
+        if isinstance(data, memoryview) and not (
+            data.ndim == 1 and data.itemsize == 1 and data.c_contiguous
+        ):
+            data = data.tobytes()  # a len() of bytes, in one piece
         if self._deflate is not None and len(data) >= self._deflate.min_size:
             if isinstance(data, memoryview):
                 data = data.tobytes()
-            return bytes(self._frames.send_data(data)), b""
+            frame = bytes(self._frames.send_data(data))
+            self.messages_sent += 1
+            return frame, b""
         text = isinstance(data, str)
         payload = data.encode() if isinstance(data, str) else data
+        self.messages_sent += 1
         if self._masking:
             # Fresh for each frame, and not to be foreseen (RFC 6455 section 5.3).
             key = os.urandom(4)
             payload = mask(bytes(payload), key)
             return data_header(len(payload), text=text, key=key), payload
-        if isinstance(payload, memoryview) and (payload.itemsize != 1 or not payload.c_contiguous):
-            payload = payload.tobytes()
         return data_header(len(payload), text=text), payload
 
     def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:

@@ -263,6 +263,11 @@ class Reader:
         return self.read_lock.locked()
 
     @property
+    def waiting(self) -> bool:
+        """Whether messages were read ahead that the handler has not received."""
+        return bool(self._queue)
+
+    @property
     def looked_at(self) -> float:
         """Until when (monotonic) the handler has looked at all that has arrived."""
         return self._arrived_after if self._protocol.unread else self._read_at

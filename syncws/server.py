@@ -301,7 +301,7 @@ class Server:
 def _join(connections: set[ServerConnection], deadline: float) -> set[ServerConnection]:
     """Wait for connections to end; gives those that have not."""
     for connection in connections:
-        connection.join(max(0.0, deadline - monotonic()))
+        connection.join(min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
     return {connection for connection in connections if connection.is_alive()}
 
 

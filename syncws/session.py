@@ -65,7 +65,7 @@ class Session(BaseSession):
         self.environ = environ
         self.subprotocol = subprotocol
         #: Seconds that the whole closing handshake may take.
-        self.close_timeout = options.close_timeout
+        self.close_timeout = min(options.close_timeout, threading.TIMEOUT_MAX)
         self._transport = transport
         self._outgoing_lock = threading.Lock()
         self._outgoing: Outgoing | None = None
@@ -162,7 +162,8 @@ class Session(BaseSession):
         :class:`PreparedMessage`.
 
         An iterable of either, or a file, is sent as one message in fragments,
-        each as soon as there is something to send; other threads' messages wait
+        each as soon as there is something to send (of a text file, 64 Ki
+        characters or its end); other threads' messages wait
         meanwhile, and what makes the parts can not send itself (``RuntimeError``).
         If it raises, so does ``send()``, and the session, which can not go on
         with half a message, is closed with 1011. A ``CloseReason``
@@ -201,7 +202,9 @@ class Session(BaseSession):
         meanwhile, instead of raising ``ConnectionClosed``."""
         try:
             self.send(data, timeout)
-        except ConnectionClosed:
+        except ConnectionClosed as exc:
+            if exc.session is not self:
+                raise  # of what makes the message
             return False
         return True
 
@@ -366,6 +369,11 @@ class Session(BaseSession):
     def opened(self) -> None:
         """The 101 has been sent."""
         self._pinger.opened()
+
+    @property
+    def unreceived(self) -> bool:
+        """Whether messages wait for ``receive()``. For generators as handlers."""
+        return self._reader.waiting
 
     def traffic(self) -> Traffic:
         """What has gone through the session so far."""

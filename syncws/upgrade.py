@@ -121,8 +121,9 @@ def refuse(
 
 
 def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
-    """In the log and in the figures."""
-    REGISTRY.refused()
+    """In the log, and in the figures if it was asked for."""
+    if is_websocket_request(environ):
+        REGISTRY.refused()
     logger.info(
         "refused %r from %s with %d: %s",
         environ.get("PATH_INFO", ""),
@@ -144,6 +145,7 @@ def open_session(
     connector = connect(environ)
     received = connector.take_received()
     transport = connector.transport()
+    transport.received += len(received)
     session: BaseSession
     if options.raw:
         session = RawSession(

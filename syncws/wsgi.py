@@ -66,8 +66,9 @@ def make_environ(
         environ[key] = f"{environ[key]},{value}" if key in environ else value
     if "://" in target and not target.startswith("/"):
         # RFC 9112 section 3.2.2: an absolute URL, whose host counts.
-        environ["HTTP_HOST"], slash, target = target.partition("://")[2].partition("/")
-        target = slash + target
+        rest = target.partition("://")[2]
+        environ["HTTP_HOST"] = re.split("[/?]", rest, maxsplit=1)[0]
+        target = rest.removeprefix(environ["HTTP_HOST"])
     path, _, environ["QUERY_STRING"] = target.partition("?")
     environ["PATH_INFO"] = unquote(path, "latin-1")
     return environ
@@ -109,6 +110,8 @@ class Response:
         self._connection = connection
         self._is_head = method == b"HEAD"
         self._head: h11.Response | h11.InformationalResponse | None = None
+        # What the head says of the body.
+        self._length: int | None = None
         self._has_body = True
         #: Whether the head has been sent: it can not be changed any more.
         self.started = False
@@ -149,6 +152,9 @@ class Response:
         if self._connection.closing or self._connection.body_in_doubt:
             raw.append((b"Connection", b"close"))
         self._head = h11.Response(status_code=code, headers=raw, reason=reason)
+        self._length = next(
+            (int(value) for name, value in self._head.headers if name == b"content-length"), None
+        )
         return self.write
 
     def write(self, data: bytes) -> None:
@@ -159,6 +165,8 @@ class Response:
             raise TypeError(f"a WSGI application answers with bytes, not {type(data).__name__}")
         events: list[h11.Response | h11.InformationalResponse | h11.Data] = []
         if not self.started:
+            if self._has_body and self._length is not None and len(data) > self._length:
+                raise ValueError(f"the body is longer than its Content-Length, {self._length}")
             events.append(self._head)
         if self._has_body and data:
             events.append(h11.Data(data=data))

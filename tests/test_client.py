@@ -251,6 +251,33 @@ def test_many_threads_may_close(listener: Listener) -> None:
     assert session._socket.fileno() == -1
 
 
+def test_whoever_closes_finds_the_socket_closed(listener: Listener) -> None:
+    def close(session: ClientSession) -> bool:
+        session.close()
+        return nothing_is_left_of(session)
+
+    for _ in range(30):
+        session, peer = listener.connect(close_timeout=PATIENCE)
+        calls = [Background(close, session) for _ in range(3)]
+        peer.answer_close()
+        peer.close_socket()
+        assert all(call.result() for call in calls)
+
+
+def test_a_callback_of_a_ping_may_close(listener: Listener) -> None:
+    session, peer = listener.connect(close_timeout=PATIENCE)
+    closed_by_callback = threading.Event()
+
+    def close(_: object) -> None:
+        session.close()
+        closed_by_callback.set()
+
+    session.ping().add_done_callback(close)
+    peer.close_socket()
+    session.close()
+    assert closed_by_callback.wait(PATIENCE / 2), "it does not wait for itself"
+
+
 def test_a_callback_may_close(listener: Listener) -> None:
     session, peer = listener.connect()
     pong = session.ping()

@@ -164,6 +164,15 @@ def test_an_answer_byte_by_byte_does_not_move_the_deadline(listener: Listener) -
     trickling.result()
 
 
+def test_a_server_that_never_comes_to_its_answer(listener: Listener) -> None:
+    call = Background(connect, listener.url, open_timeout=0.3)
+    peer, _ = listener.accept()
+    with contextlib.suppress(ConnectionError):  # the client has had enough
+        while True:
+            peer.send_bytes(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+    assert isinstance(call.error(), TimeoutError)
+
+
 def test_stalled_tls_handshake() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"wss://127.0.0.1:{silent.getsockname()[1]}/"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import random
 import tracemalloc
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncws import Deflate, Options
+import syncws
+from syncws import Deflate, Options, Session
 from syncws.deflate import DeflateExtension, accepted_deflate, negotiate_deflate, offer_deflate
 from syncws.handshake import Accept, negotiate
 from syncws.prepared import PreparedMessage
 from syncws.protocol import Fault, Protocol
 
-from .pairs import frame
+from .pairs import PATIENCE, frame
 from .test_handshake import request
 
 LIMIT = 1024 * 1024
@@ -127,6 +129,31 @@ def received(protocol: Protocol, data: bytes) -> Any:
 
 
 TEXT = "compressible " * 100
+
+
+def test_control_frames_between_compressed_fragments() -> None:
+    """They end nothing of the message, nor of the bound on what it inflates to."""
+
+    def parts(session: Session) -> Iterator[bytes]:
+        for number in range(5):
+            yield b"%d compressible " % number * 100
+            session.ping()
+
+    whole = b"".join(b"%d compressible " % number * 100 for number in range(5))
+
+    def talk(session: Session) -> None:
+        session.send(parts(session))
+        session.send(session.receive())
+        session.send(session.receive_stream())
+
+    with (
+        syncws.serve(talk, "127.0.0.1", 0, compression="deflate") as server,
+        syncws.connect(f"ws://127.0.0.1:{server.port}/", compression="deflate") as client,
+    ):
+        assert client.receive(PATIENCE) == whole
+        for _ in range(2):
+            client.send(parts(client))
+            assert client.receive(PATIENCE) == whole
 
 
 @pytest.mark.parametrize("takeover", [True, False])

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.decorators import login_required
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 from django.urls import path, re_path
 from django.views.decorators.http import require_GET
 
@@ -151,6 +151,20 @@ def test_authentication_acts_first() -> None:
 def test_parameters_of_the_url(url: str, said: str) -> None:
     with client().connect(url) as peer:
         assert peer.receive() == said
+
+
+def test_an_application_that_answers_plain_requests() -> None:
+    def plain(environ: Any, start_response: Any) -> list[bytes]:
+        cookies = [("Set-Cookie", "a=1; Path=/x"), ("Set-Cookie", "b=2")]
+        start_response("200 OK", [*cookies, ("Vary", "a"), ("Vary", "b")])
+        return [b"plain"]
+
+    view = websocket(by_position, on_non_websocket_request=plain)
+    answer = view(RequestFactory().get("/"), "room")
+    assert answer.content == b"plain"
+    assert {name: morsel.value for name, morsel in answer.cookies.items()} == {"a": "1", "b": "2"}
+    assert answer.cookies["a"]["path"] == "/x"
+    assert answer["Vary"] == "a, b"
 
 
 def test_plain_requests_and_bad_options() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 
 import syncws
 from syncws import HandshakeError, Session
@@ -142,6 +143,27 @@ def test_the_response_is_closed_before_the_session_begins() -> None:
     ((status, headers),) = started
     assert status == "101 Switching Protocols"
     assert ("X-Mine", "yes") in headers
+
+
+def test_a_middleware_that_is_a_generator() -> None:
+    """Nothing of it, nor of the application, is run before it is asked for the body."""
+
+    def middleware(environ: Any, start_response: Any) -> Iterator[bytes]:
+        yield from view(lambda session: session.send("hi"))(environ, start_response)
+
+    with syncws.serve(middleware, "127.0.0.1", 0) as server:
+        peer = connect(server.port, "/")
+        assert peer.receive() == "hi"
+        assert peer.answer_close() == (1000, "")
+        peer.close_socket()
+
+    def page(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "4")])
+        yield b"pa"
+        yield b"ge"
+
+    with syncws.serve(page, "127.0.0.1", 0) as server:
+        assert requests.get(f"http://127.0.0.1:{server.port}/", timeout=PATIENCE).text == "page"
 
 
 def test_a_response_that_was_thought_better_of_is_sent() -> None:

@@ -108,6 +108,28 @@ def test_a5_stream_turns_messages_into_answers(session_and_peer: Both) -> None:
     running.result()
 
 
+def test_what_was_received_before_the_close_is_streamed(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    seen: list[str] = []
+    closed = threading.Event()
+
+    @syncws.stream
+    def sink(messages: Iterator[str]) -> Iterator[None]:
+        for message in messages:
+            seen.append(message)
+            assert closed.wait(PATIENCE)
+            yield None
+
+    running = run(session, sink)
+    for message in "1234":
+        peer.send(message)
+    peer.send_close()
+    assert peer.expect_close()[0] == 1000  # by who stands in for the handler
+    closed.set()
+    running.result()
+    assert seen == ["1", "2", "3", "4"]
+
+
 def test_a7_a_stream_that_ends_closes_and_loses_nothing(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     running = run(session, syncws.stream(lambda messages: ["one", b"two"]))

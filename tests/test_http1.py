@@ -142,9 +142,10 @@ def test_a_body_that_breaks_off(ends: Ends, fault: object) -> None:
     assert http.read_body() == b"bo"
     assert callable(fault)
     fault(peer)
-    with pytest.raises(BadRequestError) as caught:
-        http.read_body()
-    assert caught.value.status == 400
+    for _ in range(2):  # who swallows the first one does not take it for an end
+        with pytest.raises(BadRequestError) as caught:
+            http.read_body()
+        assert caught.value.status == 400
     assert not http.start_next_cycle()
 
 

@@ -168,6 +168,15 @@ def test_senders_to_a_full_channel_learn_of_the_end(make_session: MakeSession) -
     assert isinstance(sent or waiting.result().exception(PATIENCE), syncws.ConnectionClosed)
 
 
+def test_endless_timeouts(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    session.outgoing.send("x")
+    closing = Background(session.close, timeout=float("inf"))
+    assert peer.receive() == "x"
+    peer.answer_close()
+    closing.result()
+
+
 def test_a_callback_that_leaves_ends_no_channel(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     session.outgoing.send("first").add_done_callback(lambda _: sys.exit(1))

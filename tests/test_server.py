@@ -214,6 +214,15 @@ class BrokenContext(ssl.SSLContext):
         raise LookupError("as it was told")
 
 
+def test_endless_timeouts() -> None:
+    server = syncws.serve(echo, "127.0.0.1", 0, close_timeout=1e10)
+    peer = connect(server.port, "/")
+    stopping = Background(server.shutdown, float("inf"))
+    assert peer.answer_close() == (1001, "")
+    peer.close_socket()
+    stopping.result()
+
+
 def test_no_connection_ends_the_server(caplog: pytest.LogCaptureFixture) -> None:
     context = BrokenContext(ssl.PROTOCOL_TLS_SERVER)
     with syncws.serve(echo, "127.0.0.1", 0, ssl_context=context) as server:

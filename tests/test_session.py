@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -418,3 +419,17 @@ def test_about(session_and_peer: Both) -> None:
     assert repr(session) == "<Session '/test' with 192.0.2.1:4711: open>"
     session.terminate()
     assert "1006" in repr(session)
+
+
+def test_another_sessions_end_is_no_reason_not_to_have_sent(make_session: MakeSession) -> None:
+    (session, peer), (other, _) = make_session(), make_session()
+    other.terminate()
+
+    def parts() -> Iterator[str]:
+        yield str(other.receive())
+
+    with pytest.raises(syncws.ConnectionClosed) as caught:
+        session.try_send(parts())
+    assert caught.value.session is other
+    assert session.try_send("fine")
+    assert peer.receive() == "fine"

@@ -121,6 +121,21 @@ class OnlyRead(io.BufferedIOBase):
         return self._left.pop()
 
 
+def test_views_of_other_shapes_are_their_bytes(session_and_peer: Both) -> None:
+    session, peer = session_and_peer
+    data = bytes(range(48))
+    for view in (
+        memoryview(data).cast("B", (6, 8)),
+        memoryview(data).cast("H"),
+        memoryview(data).cast("b", (2, 3, 8)),
+        memoryview(data)[::3],
+    ):
+        session.send(view)
+        assert peer.receive() == view.tobytes()
+    session.send(memoryview(b"x" * 100_000).cast("B", (10, 10_000)))
+    assert peer.receive() == b"x" * 100_000
+
+
 def test_a_file_that_can_only_be_read(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     session.send(OnlyRead())

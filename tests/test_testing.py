@@ -142,6 +142,24 @@ def test_a_handlers_exception_reaches_a_test_that_receives_nothing() -> None:
         peer.close()
 
 
+class Raises(syncws.Listener):
+    def on_text(self, session: Session, process: Any, text: str) -> None:
+        raise ZeroDivisionError
+
+
+def test_what_other_shapes_of_a_handler_raise_reaches_the_test() -> None:
+    def fail(message: object) -> None:
+        raise ZeroDivisionError
+
+    for handler in (Raises(), syncws.exchange(send=["x"], receive=fail)):
+        for _ in range(5):
+            peer = connected(handler)
+            peer.send("x")
+            with pytest.raises(ZeroDivisionError):
+                list(peer)
+            peer.close()
+
+
 def test_the_tests_own_exception_comes_first() -> None:
     with pytest.raises(KeyError), WebSocketClient(echo).connect("/") as peer:  # noqa: PT012  # the block is what is tested
         peer.send("fail")

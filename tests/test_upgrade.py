@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 import syncws
 from syncws import CloseReason, Frame, Opcode, Session
@@ -15,8 +16,9 @@ from syncws.base import BaseSession
 from syncws.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
 from syncws.handshake import Accept
 
+from .clients import exchange, handshake
 from .conftest import MakeSession
-from .pairs import PATIENCE, Peer, tcp_pair
+from .pairs import PATIENCE, Peer, frame, tcp_pair
 from .test_handshake import request
 
 
@@ -282,6 +284,31 @@ def test_handlers_that_can_not_be() -> None:
         syncws.WebSocketUpgrade("echo")  # type: ignore[call-overload]  # that is the test
     with pytest.raises(ValueError, match="timeout"):
         syncws.websocket(timeout=0)(lambda session: None)
+
+
+def test_figures() -> None:
+    """What came right behind the handshake counts; plain requests are no refusals."""
+    before = syncws.stats()
+
+    def echo(session: Session) -> None:
+        for message in session:
+            session.send(message)
+        with pytest.raises(UnicodeEncodeError):
+            session.send("\ud800")
+
+    with syncws.serve(echo, "127.0.0.1", 0) as server:
+        assert requests.get(f"http://127.0.0.1:{server.port}/", timeout=PATIENCE).status_code == 501
+        _, sock, received = exchange(server.port, handshake("/") + frame(1, b"1234"))
+        with sock:
+            while len(received) < 6:
+                received += sock.recv(6)
+            sock.sendall(frame(8, b"\x03\xe8"))
+            while sock.recv(100):
+                pass
+    after = syncws.stats()
+    assert after.refused == before.refused
+    assert after.bytes_received - before.bytes_received == 10 + 8
+    assert after.messages_sent - before.messages_sent == 1
 
 
 def test_options_beside_the_handler() -> None:

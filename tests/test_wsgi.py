@@ -79,6 +79,8 @@ def test_absolute_target_names_the_host() -> None:
 
     _, body = answers(application, get("http://other:81/path", version="1.0"))
     assert body == b"other:81 /path"
+    _, body = answers(application, get("http://other?query=/path", version="1.0"))
+    assert body == b"other "
     _, body = answers(application, get("//path", version="1.0"))
     assert body == b"localhost //path"
 
@@ -259,7 +261,7 @@ def test_an_application_that_fails(
     assert record.getMessage().startswith("the application failed on GET '/' from 127.0.0.1")
 
 
-@pytest.mark.parametrize("length", [None, "100", "2"])
+@pytest.mark.parametrize("length", [None, "100", "5"])
 def test_a_response_gone_wrong_is_cut(length: str | None, caplog: pytest.LogCaptureFixture) -> None:
     """So that the peer does not take it for a whole one."""
     result = Closed(fails_late())
@@ -273,6 +275,15 @@ def test_a_response_gone_wrong_is_cut(length: str | None, caplog: pytest.LogCapt
     assert not body.endswith(b"0\r\n\r\n")
     assert result.closed == 1
     assert sum(record.exc_info is not None for record in caplog.records) == 1
+
+
+def test_a_body_longer_than_it_said_is_a_failure_that_can_be_told() -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "3")])
+        return [b"hello"]
+
+    head, _ = answers(application, get())
+    assert head.startswith("HTTP/1.1 500 ")
 
 
 def test_a_101_without_a_session_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:

@@ -295,6 +295,9 @@ class Peer:
 
     def _closed(self, reason: CloseReason) -> ConnectionClosed:
         """The exception for a session that has ended; raises the handler's instead."""
+        if reason.code == CloseCode.INTERNAL_ERROR and self._raise_exceptions:
+            # A Close may have gone out before what was raised was known.
+            self._application.join(self._timeout)
         self._raise_error()
         return (ConnectionClosedOK if reason.ok else ConnectionClosedError)(reason, self.session)
 
