@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import threading
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -75,7 +74,6 @@ class ClientSession(Session):
         )
         self.response_headers = opened.headers
         self._socket = sock
-        self._socket_closed = threading.Event()
         # The first callback: the last word of a session is that its socket is closed.
         self.close_reason.add_done_callback(self._close_socket)
 
@@ -83,9 +81,6 @@ class ClientSession(Session):
         """As ``Session.end()``; and there is no server to conclude the session."""
         super().end(reason, timeout)
         self._have_the_last_word()
-        if not self._pinger.is_this_thread:
-            # Another thread may be having it.
-            self._socket_closed.wait(self.close_timeout)
 
     def _close_socket(self, _: Future[CloseReason]) -> None:
         """The session has ended. In whichever thread has the last word.
@@ -98,7 +93,6 @@ class ClientSession(Session):
             if lock.acquire(timeout=self.close_timeout):
                 lock.release()
         self._socket.close()
-        self._socket_closed.set()
 
     def __enter__(self) -> ClientSession:
         return self

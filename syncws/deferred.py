@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from .connectors import SUPPORTED
-from .handshake import RESERVED, Accept, Reject, is_websocket_request, negotiate
-from .upgrade import WebSocketUpgrade, note_refusal, open_session
+from .handshake import RESERVED, Accept, Reject, negotiate
+from .upgrade import WebSocketUpgrade, application_instead, note_refusal, open_session
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -82,8 +82,8 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
     upgrade = (
         handler if isinstance(handler, WebSocketUpgrade) else WebSocketUpgrade(handler, **options)
     )
-    instead = upgrade.options.on_non_websocket_request
-    if callable(instead) and not is_websocket_request(environ):
+    instead = application_instead(environ, upgrade.options)
+    if instead is not None:
         return _answer_of(instead, environ)
     answer = negotiate(environ, upgrade.options)
     if isinstance(answer, Reject):

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
@@ -27,7 +26,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from .deferred import respond
-from .handlers import check_handler, takes_session_first
+from .handlers import attributes_for_views, check_handler, takes_session_first
 from .units import messages_in_units
 from .upgrade import WebSocketUpgrade
 
@@ -82,9 +81,9 @@ def websocket(
 def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a Django view of ``view(request, session, **url_parameters)``:
     ``@websocket``, ``@websocket(**options)``, or ``websocket(view)`` in ``path()``.
-
     What :func:`syncws.stream` and :func:`syncws.exchange` make, and a
     :class:`syncws.Listener`, are called without the request.
+
     ``options`` are those of :class:`syncws.Options`. The handler runs when the
     request is over for Django: its database connections are given back, and
     what is put into ``request.session`` then is saved by ``request.session.save()``
@@ -95,11 +94,7 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     check_handler(view)
     WebSocketUpgrade(view, **options)  # complain here, not at the first request
 
-    # Django and its extensions look for attributes of a view. A function's are
-    # meant for them, those of an object are its own business.
-    marks = functools.WRAPPER_UPDATES if inspect.isroutine(view) else ()
-
-    @functools.wraps(view, updated=marks)
+    @functools.wraps(view, updated=attributes_for_views(view))
     def upgrade(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         environ: Any = request.META
         given = () if takes_session_first(view) else (request,)

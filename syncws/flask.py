@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -36,11 +35,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .close import CloseCode, CloseReason
 from .deferred import NOT_FOR_101
-from .handlers import check_handler
-from .handshake import Accept, Reject, is_websocket_request, negotiate
+from .handlers import attributes_for_views, check_handler
+from .handshake import Accept, Reject, negotiate
 from .options import Options, RawRouteOptions, RouteOptions
 from .units import messages_in_units
-from .upgrade import open_session, refuse
+from .upgrade import application_instead, open_session, refuse
 
 if TYPE_CHECKING:
     from typing import Concatenate
@@ -142,10 +141,10 @@ class WebSockets:
 
         It is called with the session and the URL's parameters. ``endpoint`` is
         its name unless given, or that of its class. With ``blueprint`` the
-        route belongs to that one. ``decorators`` are those of
-        views, Flask-Login's ``login_required`` for one: they act before the
-        WebSocket opens, and may refuse it; the last one acts first, as in
-        Flask's ``View.decorators``. ``options`` are session options, which
+        route belongs to that one. ``decorators`` are those of views,
+        Flask-Login's ``login_required`` for one: they act before the WebSocket
+        opens, and may refuse it; the last one acts first, as in Flask's
+        ``View.decorators``. ``options`` are session options, which
         override the installed ones, or those of Werkzeug's ``Rule``
         (``defaults``, ``strict_slashes``, ``host``, ``subdomain``).
 
@@ -161,11 +160,8 @@ class WebSockets:
 
         def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
             check_handler(handler)
-            # Flask and its extensions look for attributes of a view. A function's
-            # are meant for them, those of an object are its own business.
-            marks = functools.WRAPPER_UPDATES if inspect.isroutine(handler) else ()
             view: Any = functools.update_wrapper(
-                _View(_upgrade, handler, resolved), handler, updated=marks
+                _View(_upgrade, handler, resolved), handler, updated=attributes_for_views(handler)
             )
             for decorator in decorators:
                 view = decorator(view)
@@ -250,8 +246,8 @@ def _upgrade(
 ) -> ResponseReturnValue:
     """The view of a WebSocket route."""
     environ = request.environ
-    instead = options.on_non_websocket_request
-    if callable(instead) and not is_websocket_request(environ):
+    instead = application_instead(environ, options)
+    if instead is not None:
         return Response.from_app(instead, environ)
     answer = negotiate(environ, options)
     if isinstance(answer, Reject):

@@ -25,5 +25,5 @@ def resolve(future: Future[Result], result: Result | BaseException) -> None:
             future.set_exception(result)
         else:
             future.set_result(result)
-    except BaseException:
+    except BaseException:  # what is no Exception, of a callback
         logger.exception("a callback of %r left by an exception that ends threads", future)

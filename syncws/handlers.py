@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .close import CloseCode, CloseReason
@@ -27,6 +27,7 @@ __all__ = [
     "FAILED",
     "Handler",
     "RawHandler",
+    "attributes_for_views",
     "check_function",
     "check_handler",
     "exchange",
@@ -40,8 +41,8 @@ logger = logging.getLogger("syncws")
 Handler = Callable[["Session"], Any]
 RawHandler = Callable[["RawSession"], Any]
 
-# The attribute of a handler that is called with the session first: itself; or
-# True, of its class.
+# The attribute of a handler that is called with the session first: the handler
+# itself, since a decorator's wrapper gets a copy, and is another one.
 _SESSION_FIRST = "_session_first"
 
 #: How a session ends whose handler raised.
@@ -205,9 +206,16 @@ def exchange(
 def takes_session_first(handler: Callable[..., Any]) -> bool:
     """Whether a handler is one of ours, called with the session first also where a
     framework's own are called with its request."""
-    # A decorator's wrapper gets a copy of the attribute, and is another handler.
-    marked = getattr(handler, _SESSION_FIRST, None) is handler
-    return marked or getattr(type(handler), _SESSION_FIRST, None) is True
+    return getattr(handler, _SESSION_FIRST, None) is handler
+
+
+def attributes_for_views(handler: Callable[..., Any]) -> Sequence[str]:
+    """What ``functools.update_wrapper()`` is to copy to a framework's view.
+
+    Frameworks and their extensions look for attributes of a view. A function's
+    are meant for them; those of an object are its own business.
+    """
+    return functools.WRAPPER_UPDATES if inspect.isroutine(handler) else ()
 
 
 def _send_all(session: Session, messages: Iterable[Any], *, reads: bool = False) -> None:

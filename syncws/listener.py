@@ -39,10 +39,14 @@ class Listener:
         app = syncws.WebSocketUpgrade(Chat())
 
     No method may be ``async`` or a generator: ``TypeError`` says so when the
-    class is made. An exception in a method ends the session as a handler's does, with 1011.
+    class is made. An exception in a method ends the session as a handler's
+    does, with 1011.
     """
 
-    _session_first = True
+    @property
+    def _session_first(self) -> Listener:
+        """See ``takes_session_first()``."""
+        return self
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -91,7 +91,7 @@ class Options:
         if self.masking not in (None, True, False):
             raise TypeError(f"masking is True, False or None, not {self.masking!r}")
         if not callable(self.subprotocols):
-            object.__setattr__(self, "subprotocols", _names(self.subprotocols))
+            object.__setattr__(self, "subprotocols", _texts("subprotocols", self.subprotocols))
         if self.compression == "deflate":
             object.__setattr__(self, "compression", Deflate())
         elif not isinstance(self.compression, Deflate | None):
@@ -161,28 +161,25 @@ def _check_status(name: str, status: Any) -> None:
         raise ValueError(f"{name} is an HTTP status from 400 to 599, not {status!r}")
 
 
-def _names(subprotocols: Any) -> tuple[str, ...]:
-    if isinstance(subprotocols, str):
-        raise TypeError(f"subprotocols is a list of names, not one string: use [{subprotocols!r}]")
-    if not isinstance(subprotocols, Iterable):
-        raise TypeError(f"subprotocols is a list of names, () for none, not {subprotocols!r}")
-    names = tuple(subprotocols)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"subprotocols is a list of names, and {name!r} is none")
-    return names
+def _texts(name: str, values: Any) -> tuple[str, ...]:
+    """A list of texts; an iterator is read once, here."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} is a list of str, not a single one: use [{values!r}]")
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name} is a list of str, not {values!r}")
+    texts = tuple(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{name} is a list of str, and {text!r} is none")
+    return texts
 
 
 def _origins(origins: Any) -> tuple[str, ...]:
-    if isinstance(origins, str):
-        raise TypeError(f'origins is a list of origins or "*": use [{origins!r}]')
-    if not isinstance(origins, Iterable):
-        raise TypeError(f'origins is a list of origins, "*", or None, not {origins!r}')
-    allowed = tuple(origins)
+    allowed = _texts("origins", origins)
+    if "*" in allowed:
+        raise ValueError('to let pages of all origins in, write origins="*", without a list')
     for origin in allowed:
-        if origin == "*":
-            raise ValueError('to let pages of all origins in, write origins="*", without a list')
-        if not isinstance(origin, str) or parse_origin(origin) is None:
+        if parse_origin(origin) is None:
             raise ValueError(
                 f"{origin!r} is not an origin: write scheme and host, "
                 'such as "https://example.com" or "http://localhost:5000"'

@@ -17,8 +17,9 @@ thread never waits for the peer except in ``poll()``, and wakes up only when
 there is something to do.
 
 Whoever looks after the session has the *turn*, a lock: the clock for a moment,
-the ping thread as long as it runs, and ``end()`` takes it for good. So there is
-one at a time, and nobody uses the socket afterwards.
+the ping thread as long as it runs, ``end()`` for the last word. So there is one
+at a time; whoever gets it after the last word does nothing, and so nobody uses
+the socket afterwards.
 """
 
 from __future__ import annotations
@@ -95,8 +96,7 @@ class Pinger:
         self._published = False
         # Whether the clock counts this one, until the last word.
         self._started = False
-        # Taken by the first end(), and who called it.
-        self._ended = threading.Lock()
+        # Who is in end() with the turn.
         self._ender: threading.Thread | None = None
         self._last_ping = 0.0
         # The last sign of life: bytes received until then, and when that was.
@@ -126,19 +126,18 @@ class Pinger:
         """Have the last word, once the end is finished; after this nobody looks
         after the session any more, nor uses its socket.
 
-        Waits for a callback that runs in the ping thread, for ``timeout``
-        seconds at most. In any thread, but the first call does it all.
+        Waits for the callbacks of futures, whichever thread they run in, for
+        ``timeout`` seconds at most. In any thread; in a callback it does nothing.
         """
-        if not self._ended.acquire(blocking=False):
+        this = threading.current_thread()
+        if this in (self._thread, self._ender) or not self._turn.acquire(timeout=timeout):
             return
-        self._ender = threading.current_thread()
-        if self._thread is not threading.current_thread() and self._turn.acquire(timeout=timeout):
+        self._ender = this
+        try:
             self._have_the_last_word()
-
-    @property
-    def is_this_thread(self) -> bool:
-        """Whether callbacks of the session's futures run in the thread that asks."""
-        return threading.current_thread() in (self._thread, self._ender)
+        finally:
+            self._ender = None
+            self._turn.release()
 
     # With the turn
 

@@ -159,8 +159,6 @@ class Protocol:
         #: Set by the inbound half.
         self.close_received = False
         self.failed = False
-        #: Either of them: nothing that still arrives means anything.
-        self.input_over = False
         #: Set by the outbound half.
         self.close_sent = False
 
@@ -173,6 +171,11 @@ class Protocol:
         return State.OPEN
 
     # Inbound
+
+    @property
+    def input_over(self) -> bool:
+        """Whether nothing that still arrives means anything."""
+        return self.close_received or self.failed
 
     @property
     def unread(self) -> bool:
@@ -301,7 +304,7 @@ class Protocol:
         if frame.opcode is Opcode.PONG:
             return Pong(bytes(payload))  # type: ignore[arg-type]  # as above
         if isinstance(payload, tuple):
-            self.close_received = self.input_over = True
+            self.close_received = True
             self._received = b""
             return PeerClose(int(payload[0]), payload[1])
 
@@ -376,7 +379,7 @@ class Protocol:
         return Part(data, finished) if data or finished else None
 
     def _fail(self, code: int, reason: str, cause: Cause) -> Fault:
-        self.failed = self.input_over = True
+        self.failed = True
         self._text = self._binary = self._plain = None
         self._received = b""
         return Fault(int(code), reason, cause)

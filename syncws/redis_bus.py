@@ -184,7 +184,7 @@ class RedisBus:
             connected_at = monotonic()
             try:
                 self._listen()
-            except Exception as exc:
+            except Exception as exc:  # of whatever kind: the connection is made anew
                 with self._changed:
                     lost = bool(self._subscribed)
                     self._subscribed.clear()
@@ -249,7 +249,7 @@ class RedisBus:
         try:
             self._ask_for(pubsub, counts)
             self._write(counts, alive=alive, now=now)
-        except BaseException:
+        except Exception:  # raised on
             with self._changed:
                 self._stale |= stale  # also the rooms that nobody is in any more
             raise

@@ -163,11 +163,11 @@ class Session(BaseSession):
 
         An iterable of either, or a file, is sent as one message in fragments,
         each as soon as there is something to send (of a text file, 64 Ki
-        characters or its end); other threads' messages wait
-        meanwhile, and what makes the parts can not send itself (``RuntimeError``).
-        If it raises, so does ``send()``, and the session, which can not go on
-        with half a message, is closed with 1011. A ``CloseReason``
-        closes the session with its code and reason.
+        characters or its end); other threads' messages wait meanwhile, and what
+        makes the parts can not send itself (``RuntimeError``). If it raises, so
+        does ``send()``, and the session, which can not go on with half a
+        message, is closed with 1011. A ``CloseReason`` closes the session with
+        its code and reason.
 
         Waits for other threads' messages to go out, and then for the peer to
         read, for ``timeout`` seconds at most each (None: the session's
@@ -329,9 +329,9 @@ class Session(BaseSession):
         still be received afterwards. Does nothing when the session has ended;
         when a Close was already sent, waits for that one's end.
 
-        Raises ``TypeError`` or ``ValueError`` for a code or a reason that can not be sent (RFC
-        6455 section 7.4: 1000 to 1014 except 1004 to 1006, or 3000 to 4999,
-        and 123 bytes).
+        Raises ``TypeError`` or ``ValueError`` for a code or a reason that can
+        not be sent (RFC 6455 section 7.4: 1000 to 1014 except 1004 to 1006, or
+        3000 to 4999, and 123 bytes).
         """
         check_sendable(code, reason)
         self.end(CloseReason(code, reason), timeout)

@@ -60,7 +60,7 @@ def units_end() -> Iterator[None]:
     token = _iterators.set(iterators)
     try:
         yield
-    except BaseException as exc:
+    except BaseException as exc:  # whatever ends the handler ends its units
         _end(iterators, exc)
         raise
     else:
@@ -86,6 +86,6 @@ def _end_one(iterator: Messages, error: BaseException | None) -> None:
         iterator.throw(error)
     except StopIteration:
         pass
-    except BaseException as raised:
+    except BaseException as raised:  # what is thrown in comes out again
         if raised is not error:
             raise

@@ -23,7 +23,7 @@ from .registry import REGISTRY
 from .session import Session
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from typing_extensions import Unpack
 
     from .options import RawRouteOptions, RouteOptions
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUSY",
     "WebSocketUpgrade",
+    "application_instead",
     "note_refusal",
     "open_session",
     "refuse",
@@ -76,8 +77,8 @@ class WebSocketUpgrade:
         functools.update_wrapper(self, handler, updated=())
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        instead = self.options.on_non_websocket_request
-        if callable(instead) and not is_websocket_request(environ):
+        instead = application_instead(environ, self.options)
+        if instead is not None:
             return instead(environ, start_response)
         answer = negotiate(environ, self.options)
         if isinstance(answer, Reject):
@@ -109,6 +110,12 @@ def websocket(
     if handler is not None:
         return WebSocketUpgrade(handler, **options)
     return lambda handler: WebSocketUpgrade(handler, **options)
+
+
+def application_instead(environ: WSGIEnvironment, options: Options) -> WSGIApplication | None:
+    """The application that answers a plain request, if there is one."""
+    instead = options.on_non_websocket_request
+    return instead if callable(instead) and not is_websocket_request(environ) else None
 
 
 def refuse(

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -91,9 +92,21 @@ MakeSession = Callable[..., tuple[Session, Peer]]
 
 
 @pytest.fixture
-def make_session() -> Iterator[MakeSession]:
+def ends_with_its_test() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def end(session: Session | RawSession, ours: socket.socket, peer: Peer) -> None:
+    session.terminate()
+    session.conclude(CloseReason())
+    ours.close()
+    peer.close_socket()
+
+
+@pytest.fixture
+def make_session(ends_with_its_test: ExitStack) -> MakeSession:
     """Open sessions over real TCP connections, each with the peer's end of it."""
-    made: list[tuple[Session, Any, Peer]] = []
 
     def make(
         *,
@@ -108,18 +121,13 @@ def make_session() -> Iterator[MakeSession]:
             make_transport(ours), Options(**options), environ=environ, received=received
         )
         peer = Peer(theirs)
-        made.append((session, ours, peer))
+        ends_with_its_test.callback(end, session, ours, peer)
         if started:
             session.prepare()
             session.opened()
         return session, peer
 
-    yield make
-    for session, ours, peer in made:
-        session.terminate()
-        session.conclude(CloseReason())
-        ours.close()
-        peer.close_socket()
+    return make
 
 
 @pytest.fixture
@@ -137,8 +145,8 @@ MakeRaw = Callable[..., tuple[RawSession, Peer]]
 
 
 @pytest.fixture
-def make_raw() -> Iterator[MakeRaw]:
-    made: list[tuple[RawSession, Any, Peer]] = []
+def make_raw(ends_with_its_test: ExitStack) -> MakeRaw:
+    """The same of raw sessions."""
 
     def make(
         *, received: bytes = b"", extensions: str = "", **options: Any
@@ -152,17 +160,12 @@ def make_raw() -> Iterator[MakeRaw]:
             received=received,
         )
         peer = Peer(theirs)
-        made.append((session, ours, peer))
+        ends_with_its_test.callback(end, session, ours, peer)
         session.prepare()
         session.opened()
         return session, peer
 
-    yield make
-    for session, ours, peer in made:
-        session.terminate()
-        session.conclude(CloseReason())
-        ours.close()
-        peer.close_socket()
+    return make
 
 
 @pytest.fixture
