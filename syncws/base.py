@@ -1,117 +1,41 @@
-"""What every kind of session has: for those who use it, and for its server."""
+"""What every kind of session offers to its users; the session itself is in ``session/``."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from .close import CloseCode, CloseReason
-from .handlers import check_handler, run_handler
+from .close import CloseReason
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-    from .ending import Ending
-    from .registry import Traffic
-
 __all__ = ["BaseSession"]
-
-SessionT = TypeVar("SessionT", bound="BaseSession")
 
 
 class BaseSession(ABC):
-    """A WebSocket connection. Every method is for any thread, except those for servers."""
+    """A WebSocket connection. Every method is for any thread."""
 
     environ: WSGIEnvironment
     subprotocol: str | None
 
-    _ending: Ending
-
-    # Handlers
-
-    def run(self: SessionT, handler: Callable[[SessionT], Any]) -> None:
-        """Run ``handler(session)`` in this thread; whatever it does, the session is
-        over afterwards.
-
-        When it returns the session is closed with 1000, a raw one only ended.
-        When it raises, that is logged once, and the session is closed with
-        1011; only ``SystemExit`` and ``KeyboardInterrupt`` are raised on. The
-        session's own ``ConnectionClosed`` is a normal way out, another
-        session's is not.
-
-        Raises ``TypeError`` for a handler that is ``async`` or a generator.
-        """
-        check_handler(handler)
-        run_handler(self, handler)
-
-    # The end
-
+    @abstractmethod
     def terminate(self) -> None:
         """End the connection now, without a closing handshake."""
-        self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, "terminated", "local"))
 
     @property
+    @abstractmethod
     def close_reason(self) -> Future[CloseReason]:
         """How the session ended, once it has: ``.done()``, ``.result(timeout)``,
         ``.add_done_callback()``."""
-        return self._ending.closed
 
+    @abstractmethod
     def wait_closed(self, timeout: float | None = None) -> CloseReason:
         """Wait for the session to end; raises ``TimeoutError`` after ``timeout`` seconds."""
-        try:
-            return self._ending.closed.result(timeout)
-        except FutureTimeoutError:  # not the built-in one before Python 3.11
-            raise TimeoutError(f"the session has not ended within {timeout} s") from None
-
-    # About it
 
     @property
+    @abstractmethod
     def remote_address(self) -> tuple[str, int]:
         """The peer's host and port, from the environ: behind a proxy, as far
         as the framework's proxy support has put them right. Port 0 is unknown."""
-        port = str(self.environ.get("REMOTE_PORT", ""))
-        return self.environ.get("REMOTE_ADDR", ""), int(port) if port.isdigit() else 0
-
-    def __repr__(self) -> str:
-        reason = self._ending.reason
-        state = "open" if reason is None else str(reason)
-        host, port = self.remote_address
-        path = self.environ.get("PATH_INFO", "")
-        return f"<{type(self).__name__} {path!r} with {host}:{port}: {state}>"
-
-    # For servers
-
-    @property
-    def reason(self) -> CloseReason | None:
-        """How the session ends, or has ended; None before."""
-        return self._ending.reason
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """Make ready, before the 101 is sent.
-
-        Raises ``RuntimeError`` when the system has no thread left.
-        """
-
-    @abstractmethod
-    def opened(self) -> None:
-        """The 101 has been sent."""
-
-    @abstractmethod
-    def traffic(self) -> Traffic:
-        """What has gone through the session so far."""
-
-    @abstractmethod
-    def start_closing(self, reason: CloseReason) -> None:
-        """Send a Close and return at once: the rest is seen to."""
-
-    @abstractmethod
-    def end(self, reason: CloseReason) -> None:
-        """End the session, within ``close_timeout``, for ``reason`` if it has none yet."""
-
-    @abstractmethod
-    def conclude(self, reason: CloseReason) -> None:
-        """As ``end()``, and have the last word: nobody looks after the session any more."""

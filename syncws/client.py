@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .client_handshake import ClientHandshake, Opened
 from .close import CloseCode, CloseReason
-from .handshake import Headers
+from .headers import Headers
 from .options import Options, SessionOptions, check_seconds
 from .session import Session
 from .transport import BrokenError, DeadlineError, Transport, make_transport
@@ -77,9 +77,9 @@ class ClientSession(Session):
         # The first callback: the last word of a session is that its socket is closed.
         self.close_reason.add_done_callback(self._close_socket)
 
-    def end(self, reason: CloseReason, timeout: float | None = None) -> None:
-        """As ``Session.end()``; and there is no server to conclude the session."""
-        super().end(reason, timeout)
+    def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
+        """As ``Session._end()``; and there is no server to conclude the session."""
+        super()._end(reason, timeout)
         self._have_the_last_word()
 
     def _close_socket(self, _: Future[CloseReason]) -> None:
@@ -162,14 +162,14 @@ def connect(
         transport = make_transport(sock)
         opened = _shake_hands(handshake, transport, deadline)
         session = ClientSession(sock, transport, checked, target, opened)
-        session.prepare()
+        session._prepare()
     except (DeadlineError, TimeoutError) as exc:
         sock.close()
         raise _too_late(target, open_timeout) from exc
     except BaseException:
         sock.close()
         raise
-    session.opened()
+    session._opened()
     return session
 
 

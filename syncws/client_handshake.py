@@ -15,7 +15,7 @@ from wsproto.utilities import generate_accept_token, generate_nonce
 
 from .deflate import Deflate, DeflateExtension, accepted_deflate, offer_deflate
 from .errors import HandshakeError
-from .handshake import VERSION, Headers, check_headers, is_token
+from .headers import VERSION, Headers, check_headers, is_token
 from .options import Options
 from .url import Url
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import h11
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .base import BaseSession
+    from .common import CommonSession
     from .handshake import Accept
     from .registry import Registry
 
@@ -166,9 +166,9 @@ class ServerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def opened(self, session: BaseSession) -> None:
+    def opened(self, session: CommonSession) -> None:
         self._sessions.add(session)
 
-    def closed(self, session: BaseSession, sent: int) -> None:
+    def closed(self, session: CommonSession, sent: int) -> None:
         self._response.sent = sent
         self._sessions.remove(session)

@@ -19,7 +19,7 @@ from .transport import make_transport
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from .base import BaseSession
+    from .common import CommonSession
     from .transport import Transport
 
 __all__ = ["Connector", "accept_through_wsgi", "connect"]
@@ -51,13 +51,13 @@ class Connector(ABC):
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         """Send the 101."""
 
-    def opened(self, session: BaseSession) -> None:
+    def opened(self, session: CommonSession) -> None:
         """The session is open."""
 
     def failed(self, error: Exception) -> None:
         """The handler raised; that has been logged, and the session is about to be closed."""
 
-    def closed(self, session: BaseSession, sent: int) -> None:
+    def closed(self, session: CommonSession, sent: int) -> None:
         """The session is over, and ``sent`` bytes were sent in it. It may not have opened."""
 
 
@@ -119,7 +119,7 @@ class GthreadConnector(Connector):
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
         accept_through_wsgi(answer, start_response)
 
-    def closed(self, session: BaseSession, sent: int) -> None:
+    def closed(self, session: CommonSession, sent: int) -> None:
         # gunicorn takes a connection that ended with a 101 for one kept alive,
         # and would run what the peer sent behind its Close as an HTTP request.
         self._unreader.chunk = lambda size_hint=None: b""

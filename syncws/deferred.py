@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from .connectors import SUPPORTED
-from .handshake import RESERVED, Accept, Reject, negotiate
+from .handshake import Accept, Reject, negotiate
+from .headers import RESERVED
 from .upgrade import WebSocketUpgrade, application_instead, note_refusal, open_session
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from .deferred import respond
-from .handlers import attributes_for_views, check_handler, takes_session_first
+from .handlers import attributes_for_views, takes_session_first
+from .running import check_handler
 from .units import messages_in_units
 from .upgrade import WebSocketUpgrade
 

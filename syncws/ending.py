@@ -95,8 +95,11 @@ class Ending:
     def exception(self) -> ConnectionClosed:
         """The exception that says how the session ended, or is ending."""
         assert self.reason is not None
-        if self.reason.ok:
-            return ConnectionClosedOK(self.reason, self._session)
         if self.reason.cause == "send_timeout":
             return SendTimeoutError(self.reason, self._session)
-        return ConnectionClosedError(self.reason, self._session)
+        return self.exception_for(self.reason)
+
+    def exception_for(self, reason: CloseReason) -> ConnectionClosed:
+        """The exception for an end that may not have begun yet."""
+        kind = ConnectionClosedOK if reason.ok else ConnectionClosedError
+        return kind(reason, self._session)

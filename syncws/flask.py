@@ -35,9 +35,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .close import CloseCode, CloseReason
 from .deferred import NOT_FOR_101
-from .handlers import attributes_for_views, check_handler
+from .handlers import attributes_for_views
 from .handshake import Accept, Reject, negotiate
 from .options import Options, RawRouteOptions, RouteOptions
+from .running import check_handler
 from .units import messages_in_units
 from .upgrade import application_instead, open_session, refuse
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
     from typing_extensions import Unpack
 
-    from .base import BaseSession
+    from .common import CommonSession
     from .raw import RawSession
     from .session import Session
 
@@ -260,7 +261,9 @@ def _upgrade(
     return response
 
 
-def _handle(handler: Callable[..., Any], session: BaseSession, parameters: dict[str, Any]) -> None:
+def _handle(
+    handler: Callable[..., Any], session: CommonSession, parameters: dict[str, Any]
+) -> None:
     """Run the handler; what would have been the answer to a request closes the session."""
     try:
         result = handler(session, **parameters)
@@ -280,7 +283,7 @@ def _handle(handler: Callable[..., Any], session: BaseSession, parameters: dict[
         status,
     )
     code = CloseCode.POLICY_VIOLATION if status < 500 else CloseCode.INTERNAL_ERROR
-    session.end(CloseReason(code, "", "local"))
+    session._end(CloseReason(code, "", "local"))
 
 
 def _route_plain_requests_of(app: App | Blueprint) -> None:

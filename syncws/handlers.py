@@ -1,4 +1,4 @@
-"""What a handler is, how one is run, and two other shapes of it.
+"""What a handler is, and two other shapes of it.
 
 A handler is a plain function of a session. ``stream()`` and ``exchange()`` make
 one of generators and iterators.
@@ -14,24 +14,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .close import CloseCode, CloseReason
+from .close import CloseReason
 from .errors import ConnectionClosed
-from .units import units_end
+from .running import FAILED, check_function, check_handler
 
 if TYPE_CHECKING:
-    from .base import SessionT
     from .raw import RawSession
     from .session import Session
 
 __all__ = [
-    "FAILED",
     "Handler",
     "RawHandler",
     "attributes_for_views",
-    "check_function",
-    "check_handler",
     "exchange",
-    "run_handler",
     "stream",
     "takes_session_first",
 ]
@@ -44,55 +39,6 @@ RawHandler = Callable[["RawSession"], Any]
 # The attribute of a handler that is called with the session first: the handler
 # itself, since a decorator's wrapper gets a copy, and is another one.
 _SESSION_FIRST = "_session_first"
-
-#: How a session ends whose handler raised.
-FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
-
-
-def check_handler(handler: Callable[..., Any]) -> None:
-    """Raise ``TypeError`` unless ``handler`` can be one."""
-    check_function(handler)
-    if _is_any(inspect.isgeneratorfunction, handler):
-        raise TypeError(
-            f"a handler is a plain function, and not a generator, which nobody would run: put "
-            f"@syncws.stream right above {handler!r} if it makes answers of messages"
-        )
-
-
-def check_function(function: Callable[..., Any]) -> None:
-    """Raise ``TypeError`` unless ``function`` can be called, and does something then."""
-    if not callable(function):
-        raise TypeError(f"a handler is a function, not {function!r}")
-    if _is_any(inspect.iscoroutinefunction, function) or _is_any(
-        inspect.isasyncgenfunction, function
-    ):
-        raise TypeError(f"a handler is a plain function: remove 'async' from {function!r}")
-
-
-def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
-    """Whether a function, or an object with ``__call__()``, is of that kind."""
-    return kind(function) or kind(type(function).__call__)
-
-
-def run_handler(
-    session: SessionT,
-    handler: Callable[[SessionT], Any],
-    failed: Callable[[Exception], object] = lambda error: None,
-) -> None:
-    """See ``BaseSession.run()``; ``failed`` is called with what the handler raised."""
-    try:
-        with units_end():
-            handler(session)
-    except Exception as exc:
-        # Of another session's end its handler knows nothing, and should have.
-        if not isinstance(exc, ConnectionClosed) or exc.session is not session:
-            logger.exception("the handler of %s failed; the session is closed with 1011", session)
-            failed(exc)
-            session.end(FAILED)
-    except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
-        session.start_closing(FAILED)
-        raise
-    session.end(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))
 
 
 def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
@@ -169,7 +115,7 @@ def exchange(
             except BaseException as exc:  # noqa: BLE001  # raised again in the handler's thread
                 failures.append(exc)
             if failures:
-                session.start_closing(FAILED)
+                session._start_closing(FAILED)
 
         sender = threading.Thread(target=send_all, name=f"syncws source of {session}", daemon=True)
         sender.start()
@@ -178,11 +124,11 @@ def exchange(
                 receive(message)
         except ConnectionClosed as exc:
             if exc.session is not session:
-                session.start_closing(FAILED)
+                session._start_closing(FAILED)
             if not failures:
                 raise
         except BaseException:
-            session.start_closing(FAILED)
+            session._start_closing(FAILED)
             raise
         finally:
             sender.join(session.close_timeout)
@@ -229,7 +175,7 @@ def _send_all(session: Session, messages: Iterable[Any], *, reads: bool = False)
         for message in iterator:
             if message is not None:
                 session.send(message)
-            if message is None and reads and session.unreceived:
+            if message is None and reads and session._unreceived:
                 continue
-            if isinstance(message, CloseReason) or session.reason is not None:
+            if isinstance(message, CloseReason) or session._reason is not None:
                 return

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from wsproto.utilities import generate_accept_token
 
 from .deflate import Deflate, DeflateExtension, negotiate_deflate
+from .headers import VERSION, check_headers, is_token, parse_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,39 +25,11 @@ if TYPE_CHECKING:
     from .options import Options
 
 __all__ = [
-    "VERSION",
     "Accept",
-    "Headers",
     "Reject",
-    "check_headers",
-    "is_token",
     "is_websocket_request",
     "negotiate",
 ]
-
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-
-#: RFC 6455 section 4.2.1 item 6: the one version there is.
-VERSION = "13"
-
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-
-# RFC 9110 section 5.6.2 and 5.5: what a field name and a field value consist of.
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-
-#: The handshake's own headers: a second copy would contradict the first.
-RESERVED = frozenset(
-    {
-        "connection",
-        "content-length",
-        "sec-websocket-accept",
-        "sec-websocket-extensions",
-        "sec-websocket-protocol",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -157,48 +128,6 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
     extra = options.headers
     headers.extend(check_headers(extra(environ) if callable(extra) else extra))
     return Accept(headers, subprotocol, deflate)
-
-
-def is_token(name: str) -> bool:
-    """Whether this may be the name of a header, or of a subprotocol."""
-    return _TOKEN.fullmatch(name) is not None
-
-
-def check_headers(headers: Headers, reserved: frozenset[str] = RESERVED) -> list[tuple[str, str]]:
-    """The headers as pairs.
-
-    Raises ``TypeError`` for what are none, and ``ValueError`` for one that would
-    break, or forge, the response; or a request, with other ``reserved`` names.
-    """
-    if not isinstance(headers, Iterable):
-        raise TypeError(f"headers are pairs of a name and a value, or a mapping, not {headers!r}")
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    for pair in pairs:
-        # The value is not repeated: it may be a secret.
-        if isinstance(pair, str) or [isinstance(text, str) for text in pair] != [True, True]:
-            raise TypeError("a header is a pair of a name and a value, both of them str")
-    for name, value in pairs:
-        if not is_token(name):
-            raise ValueError(f"{name!r} is not the name of an HTTP header")
-        if not _FIELD_VALUE.fullmatch(value):
-            raise ValueError(f"the value of the header {name!r} has characters HTTP forbids")
-        if name.lower() in reserved:
-            raise ValueError(f"the header {name!r} belongs to the handshake and can not be set")
-    return pairs
-
-
-def parse_origin(origin: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an Origin (RFC 6454), None when it is none."""
-    try:
-        parts = urlsplit(origin)
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment:
-        return None
-    if port is None:
-        port = _DEFAULT_PORTS.get(parts.scheme, 0)
-    return parts.scheme, parts.hostname, port
 
 
 def _check_request(environ: WSGIEnvironment) -> str:

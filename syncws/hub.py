@@ -148,18 +148,18 @@ class Hub:
     def _deliver(self, room: str, message: PreparedMessage, exclude: Session | None = None) -> None:
         """To the members in this process."""
         for session in self._rooms.get(room, ()):
-            if session is not exclude and not session.offer(message, self._queue):
+            if session is not exclude and not session._offer(message, self._queue):
                 self._full(session, message)
 
     def _full(self, session: Session, message: PreparedMessage) -> None:
         with self._lock:
             self._dropped[self._on_full] += 1
         if self._on_full == "drop_oldest":
-            session.forget_offers(1)
-            session.offer(message, self._queue)
+            session._forget_offers(1)
+            session._offer(message, self._queue)
         elif self._on_full == "disconnect":
-            session.forget_offers(self._queue)
-            session.start_closing(_TOO_SLOW)
+            session._forget_offers(self._queue)
+            session._start_closing(_TOO_SLOW)
 
     def members(self, room: str) -> list[Session]:
         """The members of ``room`` in this process."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .close import CloseCode, CloseReason
 from .errors import ConnectionClosed
-from .handlers import FAILED, check_handler
+from .running import FAILED, check_handler
 
 if TYPE_CHECKING:
     from .session import Session
@@ -87,16 +87,16 @@ class Listener:
                     self.on_binary(session, process, message)
         except ConnectionClosed as exc:
             if exc.session is not session:
-                session.end(FAILED)
+                session._end(FAILED)
                 raise
         except BaseException:
-            session.end(FAILED)
+            session._end(FAILED)
             raise
         finally:
             # The session may not be over yet: a Close was received, or sent.
-            session.end(CloseReason())
-            assert session.reason is not None
-            self.on_close(session, process, session.reason)
+            session._end(CloseReason())
+            assert session._reason is not None
+            self.on_close(session, process, session._reason)
 
 
 class Callbacks(Listener):

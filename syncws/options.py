@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from .deflate import Deflate
-from .handshake import Headers, check_headers, parse_origin
+from .headers import Headers, check_headers, parse_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

@@ -11,16 +11,15 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .close import CloseReason
-from .errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from .futures import resolve
 from .streams import as_binary
 
 if TYPE_CHECKING:
     from .ending import Ending
-    from .session import Session
+    from .errors import ConnectionClosed
     from .streams import Sendable
 
 __all__ = ["Outgoing"]
@@ -29,10 +28,21 @@ __all__ = ["Outgoing"]
 CAPACITY = 10
 
 
+class Sender(Protocol):
+    """What a channel needs of its session."""
+
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def remote_address(self) -> tuple[str, int]: ...
+    def send(self, data: Sendable | CloseReason, timeout: float | None = None) -> None: ...
+    def close(self) -> None: ...
+
+
 class Outgoing:
     """A bounded, ordered channel to the peer. Every method is for any thread."""
 
-    def __init__(self, session: Session, ending: Ending, capacity: int) -> None:
+    def __init__(self, session: Sender, ending: Ending, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"a channel holds at least 1 message, not {capacity!r}")
         self._session = session
@@ -126,10 +136,7 @@ class Outgoing:
     def _over(self) -> ConnectionClosed | None:
         """Why nothing more is accepted; None while it is."""
         reason = self._closed or self._ending.reason
-        if reason is None:
-            return None
-        kind = ConnectionClosedOK if reason.ok else ConnectionClosedError
-        return kind(reason, self._session)
+        return None if reason is None else self._ending.exception_for(reason)
 
     def _start(self) -> None:
         if self._thread is None:

@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING
 
 from wsproto.frame_protocol import Opcode
 
-from .base import BaseSession
 from .clock import CLOCK
 from .close import CloseCode, CloseReason
+from .common import CommonSession, Traffic
 from .ending import Ending
 from .errors import ConcurrencyError, SendTimeoutError
 from .protocol import Fault
 from .raw_protocol import Frame, FrameInput, FrameOutput, read_close
-from .registry import Traffic
 from .transport import BrokenError, DeadlineError
 from .wakeup import Wakeup
 
@@ -56,7 +55,7 @@ def _lock_timeout(timeout: float) -> float:
     return min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
 
-class RawSession(BaseSession):
+class RawSession(CommonSession):
     """A WebSocket connection of which the handler sees every frame.
 
     No ping is sent and none is answered, no Close is, and messages are not put
@@ -156,7 +155,7 @@ class RawSession(BaseSession):
                     self._settle()
                 return frame
             if isinstance(frame, Fault):
-                self.start_closing(CloseReason(frame.code, frame.reason, frame.cause))
+                self._start_closing(CloseReason(frame.code, frame.reason, frame.cause))
             if self._input.over or self._ending.finished:
                 raise self._ending.exception()
             if deadline is not None:
@@ -289,14 +288,14 @@ class RawSession(BaseSession):
 
     # For servers
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         CLOCK.enter(self)
         self._on_clock = True
 
-    def opened(self) -> None:
+    def _opened(self) -> None:
         pass
 
-    def traffic(self) -> Traffic:
+    def _traffic(self) -> Traffic:
         return Traffic(
             self._input.messages,
             self._output.messages,
@@ -304,7 +303,7 @@ class RawSession(BaseSession):
             self._transport.sent,
         )
 
-    def start_closing(self, reason: CloseReason) -> None:
+    def _start_closing(self, reason: CloseReason) -> None:
         if self._ending.finished:
             return
         deadline = monotonic() + self._close_timeout
@@ -314,7 +313,7 @@ class RawSession(BaseSession):
         CLOCK.schedule(self, deadline)
         self._send_owed()
 
-    def end(self, reason: CloseReason) -> None:
+    def _end(self, reason: CloseReason) -> None:
         """End the connection, once the peer has read what was sent, within ``close_timeout``.
 
         Only a handler that has failed leaves a Close to be sent.
@@ -322,7 +321,7 @@ class RawSession(BaseSession):
         if self._ending.finished:
             return
         if reason.cause == "error":
-            self.start_closing(reason)
+            self._start_closing(reason)
         deadline = monotonic() + self._close_timeout
         self._ending.begin(_abnormal("the handler returned without a Close", "local"), deadline)
         self._sending_over = True
@@ -360,8 +359,8 @@ class RawSession(BaseSession):
         except (DeadlineError, BrokenError):
             return
 
-    def conclude(self, reason: CloseReason) -> None:
-        self.end(reason)
+    def _conclude(self, reason: CloseReason) -> None:
+        self._end(reason)
         self._publish()
         if self._on_clock:
             self._on_clock = False

@@ -11,14 +11,15 @@ import os
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .close import Cause, CloseCode, CloseReason
+from .common import Traffic
 
 if TYPE_CHECKING:
-    from .base import BaseSession
+    from .common import CommonSession
 
-__all__ = ["REGISTRY", "Registry", "Stats", "Traffic", "stats"]
+__all__ = ["REGISTRY", "Registry", "Stats", "stats"]
 
 #: What sessions are told when their server stops.
 GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
@@ -26,19 +27,6 @@ GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
 #: Seconds that the end of the interpreter waits for sessions whose server has
 #: not waited for them.
 AT_EXIT = 2.0
-
-
-class Traffic(NamedTuple):
-    """What has gone through a session, or several. Bytes are those of the
-    connection, frames' headers and TLS's plaintext included."""
-
-    messages_received: int = 0
-    messages_sent: int = 0
-    bytes_received: int = 0
-    bytes_sent: int = 0
-
-    def plus(self, other: Traffic) -> Traffic:
-        return Traffic(*(mine + others for mine, others in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -69,33 +57,33 @@ class Registry:
 
     def reset(self) -> None:
         """Begin anew, in the child of a fork: its parent's sessions are its parent's."""
-        # Guards all of the below; session.start_closing() is called without it.
+        # Guards all of the below; session._start_closing() is called without it.
         self._changed = threading.Condition()
-        self._sessions: set[BaseSession] = set()
+        self._sessions: set[CommonSession] = set()
         self._draining = False
         self._opened = 0
         self._closed: Counter[Cause] = Counter()
         self._refused = 0
         self._past = Traffic()
 
-    def add(self, session: BaseSession) -> None:
+    def add(self, session: CommonSession) -> None:
         """A session has opened."""
         with self._changed:
             self._sessions.add(session)
             self._opened += 1
             draining = self._draining
         if draining:
-            session.start_closing(GOING_AWAY)
+            session._start_closing(GOING_AWAY)
 
-    def remove(self, session: BaseSession) -> None:
+    def remove(self, session: CommonSession) -> None:
         """A session is over; nothing happens when it was not added."""
         with self._changed:
             if session not in self._sessions:
                 return
             self._sessions.remove(session)
-            assert session.reason is not None
-            self._closed[session.reason.cause] += 1
-            self._past = self._past.plus(session.traffic())
+            assert session._reason is not None
+            self._closed[session._reason.cause] += 1
+            self._past = self._past.plus(session._traffic())
             self._changed.notify_all()
 
     def refused(self) -> None:
@@ -109,7 +97,7 @@ class Registry:
             self._draining = True
             sessions = list(self._sessions)
         for session in sessions:
-            session.start_closing(GOING_AWAY)
+            session._start_closing(GOING_AWAY)
 
     def drain_at_exit(self) -> None:
         """The last chance: a server that knows nothing of sessions has stopped."""
@@ -122,7 +110,7 @@ class Registry:
         with self._changed:
             traffic = self._past
             for session in self._sessions:
-                traffic = traffic.plus(session.traffic())
+                traffic = traffic.plus(session._traffic())
             return Stats(
                 len(self._sessions),
                 self._opened,

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .connection import ServerConnection
 from .deferred import carry_out_upgrades
-from .handlers import check_function, takes_session_first
+from .handlers import takes_session_first
 from .registry import Registry
+from .running import check_function
 from .upgrade import BUSY, WebSocketUpgrade, refuse
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from .base import BaseSession
 from .close import CloseCode, CloseReason, check_sendable
+from .common import CommonSession, Traffic
 from .ending import Ending
 from .errors import ConnectionClosed, ConnectionClosedOK
 from .options import check_seconds
@@ -28,7 +28,6 @@ from .pings import Pings
 from .prepared import PreparedMessage
 from .protocol import Protocol
 from .reader import Reader
-from .registry import Traffic
 from .streams import Sendable, as_binary, parts_of, receive_stream
 from .transport import BrokenError
 from .wakeup import Wakeup
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 
-class Session(BaseSession):
+class Session(CommonSession):
     """A WebSocket connection, as its handler sees it.
 
     ``environ`` is the WSGI environ of the request that opened it, and
@@ -229,7 +228,7 @@ class Session(BaseSession):
             self._outgoing.flush(timeout)
         self._writer.flush(deadline - monotonic())
 
-    def offer(self, message: PreparedMessage, room: int) -> bool:
+    def _offer(self, message: PreparedMessage, room: int) -> bool:
         """Send a message without ever waiting: what the peer has no room for yet
         waits in a queue, as long as there are fewer than ``room`` in it.
 
@@ -240,7 +239,7 @@ class Session(BaseSession):
         """
         return self._writer.offer(message, room)
 
-    def forget_offers(self, number: int) -> None:
+    def _forget_offers(self, number: int) -> None:
         """Give up the ``number`` oldest of the offered messages that wait."""
         self._writer.forget_offers(number)
 
@@ -334,9 +333,9 @@ class Session(BaseSession):
         3000 to 4999, and 123 bytes).
         """
         check_sendable(code, reason)
-        self.end(CloseReason(code, reason), timeout)
+        self._end(CloseReason(code, reason), timeout)
 
-    def end(self, reason: CloseReason, timeout: float | None = None) -> None:
+    def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
         """As ``close()``, for a reason with a cause of its own."""
         if self._ending.finished:
             return
@@ -359,23 +358,23 @@ class Session(BaseSession):
 
     # For servers
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Make ready, before the 101 is sent.
 
         Raises ``RuntimeError`` when the system has no thread left.
         """
         self._pinger.start()
 
-    def opened(self) -> None:
+    def _opened(self) -> None:
         """The 101 has been sent."""
         self._pinger.opened()
 
     @property
-    def unreceived(self) -> bool:
+    def _unreceived(self) -> bool:
         """Whether messages wait for ``receive()``. For generators as handlers."""
         return self._reader.waiting
 
-    def traffic(self) -> Traffic:
+    def _traffic(self) -> Traffic:
         """What has gone through the session so far."""
         return Traffic(
             self._reader.messages,
@@ -384,17 +383,17 @@ class Session(BaseSession):
             self._transport.sent,
         )
 
-    def start_closing(self, reason: CloseReason) -> None:
+    def _start_closing(self, reason: CloseReason) -> None:
         """Send a Close and return at once: the rest is seen to."""
         self._ending.begin(reason, monotonic() + self.close_timeout)
         self._writer.close()
 
-    def conclude(self, reason: CloseReason) -> None:
+    def _conclude(self, reason: CloseReason) -> None:
         """Close if that has not been done, and have the last word.
 
         When this returns nobody uses the socket any more.
         """
-        self.end(reason)
+        self._end(reason)
         self._have_the_last_word()
 
     def _have_the_last_word(self) -> None:

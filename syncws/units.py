@@ -10,14 +10,10 @@ middle.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 from weakref import ref
-
-if TYPE_CHECKING:
-    from .session import Session
 
 __all__ = ["messages_in_units", "units_end"]
 
@@ -28,10 +24,10 @@ _iterators: ContextVar[list[ref[Messages]] | None] = ContextVar("_iterators", de
 
 
 def messages_in_units(
-    session: Session, unit: Callable[[], AbstractContextManager[object]]
+    messages: Iterable[str | bytes], unit: Callable[[], AbstractContextManager[object]]
 ) -> Iterator[str | bytes]:
-    """The session's messages, each handled within a ``unit()``. In the handler's thread."""
-    iterator = _messages(session, unit)
+    """A session's messages, each handled within a ``unit()``. In the handler's thread."""
+    iterator = _messages(messages, unit)
     iterators = _iterators.get()
     if iterators is not None:
         iterators[:] = [each for each in iterators if each() is not None]
@@ -39,8 +35,10 @@ def messages_in_units(
     return iterator
 
 
-def _messages(session: Session, unit: Callable[[], AbstractContextManager[object]]) -> Messages:
-    for message in session:
+def _messages(
+    messages: Iterable[str | bytes], unit: Callable[[], AbstractContextManager[object]]
+) -> Messages:
+    for message in messages:
         asked_for_more = False
         with unit():
             try:

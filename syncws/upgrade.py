@@ -12,14 +12,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .base import BaseSession
 from .close import CloseReason
+from .common import CommonSession
 from .connectors import connect
-from .handlers import Handler, RawHandler, check_handler, run_handler
+from .handlers import Handler, RawHandler
 from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .options import Options
 from .raw import RawSession
 from .registry import REGISTRY
+from .running import check_handler, run_handler
 from .session import Session
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def open_session(
     received = connector.take_received()
     transport = connector.transport()
     transport.received += len(received)
-    session: BaseSession
+    session: CommonSession
     if options.raw:
         session = RawSession(
             transport,
@@ -173,7 +174,7 @@ def open_session(
             received=received,
         )
     try:
-        session.prepare()
+        session._prepare()
     except RuntimeError as exc:
         logger.warning("no thread for another session: %s", exc)
         return refuse(BUSY, environ, start_response)
@@ -181,14 +182,14 @@ def open_session(
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
-        session.opened()
+        session._opened()
         REGISTRY.add(session)
         connector.opened(session)
         run_handler(session, handler, connector.failed)
     finally:
         # Does nothing after run(): for when the 101 could not be sent.
         session.terminate()
-        session.conclude(CloseReason())
+        session._conclude(CloseReason())
         REGISTRY.remove(session)
         connector.closed(session, transport.sent - before)
     return []

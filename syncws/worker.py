@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse
 
-    from .base import BaseSession
+    from .common import CommonSession
     from .handshake import Accept
 
 __all__ = ["WebSocketWorker"]
@@ -342,5 +342,5 @@ class _WorkerConnector(Connector):
                 "leave WebSocket requests alone"
             )
 
-    def closed(self, session: BaseSession, sent: int) -> None:
+    def closed(self, session: CommonSession, sent: int) -> None:
         self.response.sent = sent

@@ -99,7 +99,7 @@ def ends_with_its_test() -> Iterator[ExitStack]:
 
 def end(session: Session | RawSession, ours: socket.socket, peer: Peer) -> None:
     session.terminate()
-    session.conclude(CloseReason())
+    session._conclude(CloseReason())
     ours.close()
     peer.close_socket()
 
@@ -123,8 +123,8 @@ def make_session(ends_with_its_test: ExitStack) -> MakeSession:
         peer = Peer(theirs)
         ends_with_its_test.callback(end, session, ours, peer)
         if started:
-            session.prepare()
-            session.opened()
+            session._prepare()
+            session._opened()
         return session, peer
 
     return make
@@ -161,8 +161,8 @@ def make_raw(ends_with_its_test: ExitStack) -> MakeRaw:
         )
         peer = Peer(theirs)
         ends_with_its_test.callback(end, session, ours, peer)
-        session.prepare()
-        session.opened()
+        session._prepare()
+        session._opened()
         return session, peer
 
     return make

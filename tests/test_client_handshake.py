@@ -13,7 +13,8 @@ from wsproto.utilities import generate_accept_token
 
 from syncws import HandshakeError, Options
 from syncws.client_handshake import MAX_BODY, ClientHandshake, Opened
-from syncws.handshake import Accept, Headers, negotiate
+from syncws.handshake import Accept, negotiate
+from syncws.headers import Headers
 from syncws.url import parse_url
 
 from .faults import splits

@@ -219,7 +219,7 @@ def test_no_thread_for_the_session(listener: Listener, monkeypatch: pytest.Monke
     def refuse(self: ClientSession) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(ClientSession, "prepare", refuse)
+    monkeypatch.setattr(ClientSession, "_prepare", refuse)
     opening = Background(listener.open)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         connect(listener.url)

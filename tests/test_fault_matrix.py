@@ -164,7 +164,7 @@ def drip(scene: Scene) -> None:
 
 def shut_down(scene: Scene) -> None:
     """What the worker does."""
-    scene.session.start_closing(CloseReason(1001, "", "shutdown"))
+    scene.session._start_closing(CloseReason(1001, "", "shutdown"))
 
 
 @dataclass(frozen=True)
@@ -340,13 +340,13 @@ def test_nobody_remembers_a_session_that_is_over(fault: Fault) -> None:
     ours, theirs = tcp_pair()
     options = Options(**{"ping_interval": None, "close_timeout": SHORT, **fault.options})
     session = Session(make_transport(ours), options, environ={})
-    session.prepare()
-    session.opened()
+    session._prepare()
+    session._opened()
     scene = Scene(session, Peer(theirs))
     with ours, theirs:
         fault.strike(scene)
         scene.finish()
-        session.conclude(CloseReason())
+        session._conclude(CloseReason())
     gone = weakref.ref(session)
     del session, scene
     deadline = monotonic() + PATIENCE

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncws import Options
-from syncws.handshake import Accept, Reject, negotiate, parse_origin
+from syncws.handshake import Accept, Reject, negotiate
+from syncws.headers import parse_origin
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 

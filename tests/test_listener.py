@@ -37,7 +37,7 @@ class Recorder(Listener):
         self.calls.append((process, data))
 
     def on_close(self, session: Session, process: Any, reason: CloseReason) -> None:
-        assert session.close_reason.done() or session.reason is not None
+        assert session.close_reason.done() or session._reason is not None
         self.calls.append((process, reason))
 
 

@@ -145,7 +145,7 @@ def test_the_end_of_the_session_fails_what_waits(make_session: MakeSession, how:
     session, peer = make_session(timeout=PATIENCE, close_timeout=0.2)
     futures = [session.outgoing.send(BIG) for _ in range(5)]
     if how == "shutdown":
-        session.start_closing(CloseReason(1001, "", "shutdown"))
+        session._start_closing(CloseReason(1001, "", "shutdown"))
     elif how == "terminate":
         session.terminate()
     else:
@@ -231,7 +231,7 @@ def test_c10_flush_is_allowed_after_close_and_returns_at_once_when_terminated(
     make_session: MakeSession,
 ) -> None:
     session, peer = make_session()
-    session.start_closing(CloseReason(1000))
+    session._start_closing(CloseReason(1000))
     session.flush(PATIENCE)
     assert peer.expect_close() == (1000, "")
     session, _ = make_session()

@@ -338,7 +338,7 @@ def test_without_descriptors_the_deadlines_still_hold(
     session, peer = make_session(ping_interval=None, close_timeout=0.2)
     peer.ping()
     peer.expect_pong()
-    session.start_closing(CloseReason(1001, "", "shutdown"))
+    session._start_closing(CloseReason(1001, "", "shutdown"))
     assert session.wait_closed(PATIENCE).cause == "shutdown"
 
 
@@ -388,7 +388,7 @@ def test_keepalive_and_the_last_word_need_no_thread(
         assert isinstance(event, CloseConnection)
         assert event.code == 1011
         peer.expect_end()
-        session.conclude(CloseReason())
+        session._conclude(CloseReason())
         assert session.close_reason.result(0).cause == "ping_timeout"
         assert isinstance(answered.exception(0), syncws.ConnectionClosedError)
 

@@ -91,22 +91,22 @@ def test_an_offer_never_waits_and_keeps_its_place(make_session: MakeSession) -> 
     session, peer = make_session(timeout=PATIENCE)
     big = PreparedMessage(BIG)
     offers = [PreparedMessage(str(number)) for number in range(5)]
-    assert session.offer(big, 5), "what the socket does not take waits"
-    assert all(session.offer(offer, 5) for offer in offers)
-    assert not session.offer(PreparedMessage("one too many"), 5)
+    assert session._offer(big, 5), "what the socket does not take waits"
+    assert all(session._offer(offer, 5) for offer in offers)
+    assert not session._offer(PreparedMessage("one too many"), 5)
     later = Background(session.send, "later")
     assert peer.receive() == BIG
     assert [peer.receive() for _ in range(6)] == ["0", "1", "2", "3", "4", "later"]
     later.result()
-    assert session.offer(PreparedMessage("at once"), 1)
+    assert session._offer(PreparedMessage("at once"), 1)
     assert peer.receive() == "at once"
 
 
 def test_offers_go_out_without_anybody_sending(session_and_peer: Both) -> None:
     """As soon as the peer reads, whatever the handler does."""
     session, peer = session_and_peer
-    session.offer(PreparedMessage(BIG), 5)
-    session.offer(PreparedMessage("behind"), 5)
+    session._offer(PreparedMessage(BIG), 5)
+    session._offer(PreparedMessage("behind"), 5)
     assert peer.receive() == BIG
     assert peer.receive() == "behind"
 
@@ -123,7 +123,7 @@ def test_offers_wait_for_the_end_of_a_message_in_fragments(session_and_peer: Bot
 
     sender = Background(session.send, parts())
     assert begun.wait(PATIENCE)
-    assert session.offer(PreparedMessage("offered"), 5)
+    assert session._offer(PreparedMessage("offered"), 5)
     go_on.set()
     sender.result()
     assert peer.receive() == "first last"
@@ -135,7 +135,7 @@ def test_offers_from_many_threads_keep_each_ones_order(session_and_peer: Both) -
 
     def offer(name: str) -> None:
         for number in range(200):
-            assert session.offer(PreparedMessage(f"{name} {number}"), 10_000)
+            assert session._offer(PreparedMessage(f"{name} {number}"), 10_000)
 
     calls = [Background(offer, name) for name in "abcd"]
     received = [str(peer.receive()) for _ in range(800)]
@@ -150,7 +150,7 @@ def test_a_peer_that_never_reads_is_dropped(
     make_session: MakeSession, ping_interval: float | None
 ) -> None:
     session, _ = make_session(timeout=0.2, ping_interval=ping_interval)
-    assert session.offer(PreparedMessage(BIG), 5)
+    assert session._offer(PreparedMessage(BIG), 5)
     assert session.wait_closed(PATIENCE).cause == "send_timeout"
 
 
@@ -161,7 +161,7 @@ def test_a_reset_ends_a_session_with_offers_that_wait(
     session, peer = make_session(timeout=PATIENCE)
     received = Background(session.receive) if receiving else None
     big = PreparedMessage(BIG)
-    assert all(session.offer(big, 5) for _ in range(3))
+    assert all(session._offer(big, 5) for _ in range(3))
     wait_until(lambda: session._pinger._thread is not None)
     faults.reset(peer.socket)
     assert session.wait_closed(PATIENCE).code == 1006
@@ -174,11 +174,11 @@ def test_offers_may_be_given_up_while_they_are_written(
 ) -> None:
     session, peer = make_session(timeout=PATIENCE)
     writer = session._writer
-    assert all(session.offer(PreparedMessage(data), 5) for data in (BIG, "given up"))
+    assert all(session._offer(PreparedMessage(data), 5) for data in (BIG, "given up"))
     may_write = writer._may_write_messages
 
     def given_up_meanwhile() -> bool:
-        session.forget_offers(5)
+        session._forget_offers(5)
         return may_write()
 
     monkeypatch.setattr(writer, "_may_write_messages", given_up_meanwhile)
@@ -190,7 +190,7 @@ def test_offers_may_be_given_up_while_they_are_written(
 
 def test_a_ping_that_finds_no_room_is_not_sent(make_session: MakeSession) -> None:
     session, peer = make_session(ping_interval=None, timeout=PATIENCE)
-    session.offer(PreparedMessage(BIG), 5)
+    session._offer(PreparedMessage(BIG), 5)
     assert not session._writer.try_ping(b"no room")
     assert peer.receive() == BIG
     session.flush()
@@ -201,15 +201,15 @@ def test_a_ping_that_finds_no_room_is_not_sent(make_session: MakeSession) -> Non
 def test_an_ended_session_takes_and_forgets(session_and_peer: Both) -> None:
     session, _ = session_and_peer
     session.terminate()
-    assert session.offer(PreparedMessage("x"), 1)
+    assert session._offer(PreparedMessage("x"), 1)
     with pytest.raises(syncws.ConnectionClosedError):
         session.send(PreparedMessage("x"))
 
 
 def test_the_close_comes_behind_what_waits(session_and_peer: Both) -> None:
     session, peer = session_and_peer
-    session.offer(PreparedMessage(BIG), 5)
-    session.offer(PreparedMessage("last"), 5)
+    session._offer(PreparedMessage(BIG), 5)
+    session._offer(PreparedMessage("last"), 5)
     closing = Background(session.close)
     assert peer.receive() == BIG
     assert peer.receive() == "last"

@@ -186,7 +186,7 @@ def test_what_can_be_no_frame_fails_the_connection(
             call()
         assert (info.value.reason.code, info.value.reason.cause) == (code, cause)
     assert peer.expect_close()[0] == code
-    ending = Background(session.conclude, CloseReason())
+    ending = Background(session._conclude, CloseReason())
     peer.expect_end()
     peer.close_socket()
     ending.result()
@@ -201,7 +201,7 @@ def test_b4_a_handler_that_returns_ends_the_connection_without_a_close(make_raw:
     peer.send("nobody reads this")
     peer.close_socket()
     running.result()
-    session.conclude(CloseReason())
+    session._conclude(CloseReason())
     assert session.close_reason.result(0) == CloseReason(
         1006, "the handler returned without a Close", "local"
     )
@@ -224,7 +224,7 @@ def test_b4_the_peer_gets_all_that_was_sent_though_nobody_reads_what_it_sent(
     peer.expect_end()
     peer.close_socket()
     running.result()
-    assert session.reason == CloseReason(1000, "bye", "local")
+    assert session._reason == CloseReason(1000, "bye", "local")
 
 
 def test_b4_a_peer_that_stays_is_dropped_in_time(make_raw: MakeRaw) -> None:
@@ -237,7 +237,7 @@ def test_b4_a_peer_that_stays_is_dropped_in_time(make_raw: MakeRaw) -> None:
 
     flood = Background(flood_for_ever)
     session.run(lambda session: None)
-    session.conclude(CloseReason())
+    session._conclude(CloseReason())
     with contextlib.suppress(OSError):  # reset already, with what was not read
         peer.socket.shutdown(socket.SHUT_RDWR)
     assert isinstance(flood.error(), OSError)
@@ -257,14 +257,14 @@ def test_a_handler_that_raises_ends_with_1011(
     running.result()
     (record,) = caplog.records
     assert record.exc_info
-    assert session.reason == CloseReason(1011, "", "error")
+    assert session._reason == CloseReason(1011, "", "error")
 
 
 def test_the_1011_waits_for_the_frame_being_written(raw_and_peer: Both) -> None:
     session, peer = raw_and_peer
     with session._writing:
-        session.start_closing(CloseReason(1011, "", "error"))
-        ending = Background(session.end, CloseReason())
+        session._start_closing(CloseReason(1011, "", "error"))
+        ending = Background(session._end, CloseReason())
     assert peer.expect_close() == (1011, "")
     peer.expect_end()
     peer.close_socket()
@@ -284,8 +284,8 @@ def test_a_peer_that_dribbles_does_not_stretch_the_timeouts(make_raw: MakeRaw) -
     session._transport.__class__ = Dribble
     with pytest.raises(TimeoutError):
         session.receive_frame(0)
-    session.end(CloseReason())
-    assert session.reason is not None
+    session._end(CloseReason())
+    assert session._reason is not None
     assert session._input.missing > 0, "both ended for the time's sake"
 
 
@@ -303,7 +303,7 @@ def test_own_connection_closed_is_a_normal_way_out(
     peer.expect_end()
     running.result()
     assert not caplog.records
-    assert session.reason == CloseReason(4000, "", "peer")
+    assert session._reason == CloseReason(4000, "", "peer")
 
 
 # Threads
@@ -427,4 +427,4 @@ def test_about(make_raw: MakeRaw) -> None:
     peer.send_bytes(frame(1, b"a", fin=False) + frame(0, b"b") + frame(2) + frame(9))
     for _ in range(4):
         session.receive_frame(PATIENCE)
-    assert session.traffic() == (2, 1, 7 + 7 + 6 + 6, 5 + 9 + 2)
+    assert session._traffic() == (2, 1, 7 + 7 + 6 + 6, 5 + 9 + 2)

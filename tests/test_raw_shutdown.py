@@ -38,8 +38,8 @@ class Full(Transport):
 def test_the_server_sends_1001_and_frames_still_arrive(raw_and_peer: Both) -> None:
     session, peer = raw_and_peer
     received = Background(session.receive_frame)
-    session.start_closing(GOING_AWAY)
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     assert peer.expect_close() == (1001, "")
     peer.send_bytes(frame(1, b"on its way"))
     assert received.result().payload == b"on its way"
@@ -51,14 +51,14 @@ def test_the_server_sends_1001_and_frames_still_arrive(raw_and_peer: Both) -> No
     assert session.receive_frame(PATIENCE) == Frame(Opcode.CLOSE, b"\x03\xe9")
     assert session.close_reason.result(0) == GOING_AWAY
     peer.expect_end()
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
 
 
 def test_the_server_answers_a_close_that_the_handler_has_not(raw_and_peer: Both) -> None:
     session, peer = raw_and_peer
     peer.send_bytes(frame(8, b"\x0f\xa0"))
     session.receive_frame(PATIENCE)
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     assert peer.expect_close() == (1001, "")
     peer.expect_end()
     assert not session.close_reason.done(), "no callback of a user's runs in the server's thread"
@@ -70,7 +70,7 @@ def test_the_server_answers_a_close_that_the_handler_has_not(raw_and_peer: Both)
 def test_the_server_sends_no_second_close(raw_and_peer: Both) -> None:
     session, peer = raw_and_peer
     session.send_frame(CLOSE)
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     peer.send_bytes(frame(8))
     session.receive_frame(PATIENCE)
     assert peer.expect_close() == (1000, "bye")
@@ -83,7 +83,7 @@ def test_a_peer_that_never_answers_the_servers_close_is_dropped(
 ) -> None:
     session, peer = make_raw(close_timeout=0.1)
     received = Background(session.receive_frame) if receiving else None
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     assert peer.expect_close() == (1001, "")
     peer.expect_end()
     if received is None:
@@ -98,7 +98,7 @@ def test_the_servers_close_waits_for_the_frame_being_written(make_raw: MakeRaw) 
     session, peer = make_raw()
     sender = Background(session.send_frame, Frame(Opcode.BINARY, BIG))
     wait_until(lambda: session._transport.sent)
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     assert peer.receive() == BIG
     assert peer.expect_close() == (1001, "")
     sender.result()
@@ -108,9 +108,9 @@ def test_the_servers_close_waits_for_the_frame_being_written(make_raw: MakeRaw) 
 def test_the_servers_close_waits_for_room(make_raw: MakeRaw, last_chance: str) -> None:
     session, peer = make_raw()
     session._transport.__class__ = Full
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     assert session._transport.sent == 1
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     assert session._transport.sent == 1
     session._transport.__class__ = Transport
     ending = None
@@ -120,7 +120,7 @@ def test_the_servers_close_waits_for_room(make_raw: MakeRaw, last_chance: str) -
     elif last_chance == "the deadline":
         session.on_time(0.0)
     else:
-        ending = Background(session.end, CloseReason())
+        ending = Background(session._end, CloseReason())
     assert peer.expect_close() == (1001, "")
     peer.close_socket()
     if ending is not None:
@@ -138,12 +138,12 @@ def test_no_thread_is_started(raw_and_peer: Both) -> None:
 def test_the_clock_forgets_a_session_that_is_over(make_raw: MakeRaw) -> None:
     session, peer = make_raw()
     assert session in CLOCK._members
-    session.start_closing(GOING_AWAY)
+    session._start_closing(GOING_AWAY)
     peer.answer_close()
-    session.conclude(CloseReason())
+    session._conclude(CloseReason())
     assert session not in CLOCK._members
     assert session not in CLOCK._tick_of
-    session.conclude(CloseReason())
+    session._conclude(CloseReason())
 
 
 def test_over_tls_with_the_server_stopping(tmp_path: Path) -> None:

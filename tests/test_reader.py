@@ -108,7 +108,7 @@ def test_behind_what_is_thrown_away_nothing_is_received(
     session, peer = make_session(close_timeout=PATIENCE)
     peer.send_bytes(frame(2, b"0", fin=not streamed))
     file = session.receive_stream(PATIENCE)
-    session.start_closing(CloseReason(1001, "", "shutdown"))
+    session._start_closing(CloseReason(1001, "", "shutdown"))
     opcode = 0 if streamed else 2
     for number in range(1, 6):
         peer.send_bytes(frame(opcode, b"%d" % number, fin=not streamed))
@@ -261,7 +261,7 @@ def test_the_answer_to_a_close_is_found_behind_a_full_queue(session_and_peer: Bo
     for _ in range(read_ahead.MAX_QUEUED_MESSAGES + 100):
         peer.send("")
     wait_until(lambda: session._reader.held_back)
-    session.start_closing(CloseReason(1001, "", "shutdown"))
+    session._start_closing(CloseReason(1001, "", "shutdown"))
     assert peer.answer_close() == (1001, "")
     assert session.wait_closed(1.0).cause == "shutdown"
 
@@ -300,7 +300,7 @@ def test_the_system_giving_up_is_no_receive_timeout(make_session: MakeSession) -
         session._transport._sock = given_up
         with pytest.raises(syncws.ConnectionClosedError) as caught:
             session.receive()
-        session.conclude(CloseReason())
+        session._conclude(CloseReason())
     assert caught.value.reason == CloseReason(1006, "Connection timed out", "error")
 
 

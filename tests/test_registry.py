@@ -42,7 +42,7 @@ def test_figures(made: Registry, make_session: MakeSession) -> None:
     assert open_stats.bytes_received == 6 + 5 + 6 + 9
     assert open_stats.bytes_sent == 2 + 3 + 2 + 3 + 2 + 5 + 2
     first.terminate()
-    first.conclude(CloseReason())
+    first._conclude(CloseReason())
     made.remove(first)
     made.remove(first)
     after = made.stats()

@@ -348,7 +348,7 @@ def test_c11_terminate_wakes_everybody(session_and_peer: Both) -> None:
 def test_start_closing_needs_nobody_to_see_it_through(make_session: MakeSession) -> None:
     """As a worker does for all of its sessions, whatever their handlers do."""
     session, peer = make_session()
-    session.start_closing(CloseReason(1001, "", "shutdown"))
+    session._start_closing(CloseReason(1001, "", "shutdown"))
     assert peer.answer_close(timeout=1.0) == (1001, "")
     peer.expect_end()
     assert session.wait_closed(PATIENCE) == CloseReason(1001, "", "shutdown")
@@ -356,7 +356,7 @@ def test_start_closing_needs_nobody_to_see_it_through(make_session: MakeSession)
 
 def test_start_closing_ends_in_time_though_the_peer_is_silent(make_session: MakeSession) -> None:
     session, peer = make_session(close_timeout=0.1)
-    session.start_closing(CloseReason(1001, "", "shutdown"))
+    session._start_closing(CloseReason(1001, "", "shutdown"))
     assert session.wait_closed(PATIENCE).cause == "shutdown"
     assert peer.expect_close()[0] == 1001
 
@@ -374,7 +374,7 @@ def test_c1_close_reason_is_a_future(session_and_peer: Both) -> None:
     session.close_reason.add_done_callback(lambda future: reasons.append(future.result()))
     peer.send_close(1000, "bye")
     session.wait_closed(PATIENCE)
-    session.conclude(CloseReason())
+    session._conclude(CloseReason())
     assert reasons == [CloseReason(1000, "bye", "peer")]
 
 

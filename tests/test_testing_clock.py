@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -109,7 +109,7 @@ def test_a_peer_that_does_not_read(clock: Clock) -> None:
     peer = connected(sends, timeout=30, ping_interval=None)
     peer.stall()
     clock.advance(29)
-    assert peer.session.reason is None
+    assert cast(Session, peer.session)._reason is None
     clock.advance(1)
     assert reason_of(peer).cause == "send_timeout"
     peer.close()

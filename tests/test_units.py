@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncws import Session
-from syncws.handlers import run_handler
+from syncws.running import run_handler
 from syncws.units import messages_in_units, units_end
 
 from .conftest import MakeSession

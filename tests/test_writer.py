@@ -152,6 +152,6 @@ def test_a_ping_that_found_no_room_goes_out_later(make_session: MakeSession) -> 
 def test_the_close_on_the_wire_is_the_one_in_close_reason(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     for number in range(4000, 4008):
-        Background(session.start_closing, CloseReason(number)).result()
+        Background(session._start_closing, CloseReason(number)).result()
     code, _ = peer.answer_close()
     assert session.wait_closed(PATIENCE).code == code == 4000

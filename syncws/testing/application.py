@@ -7,9 +7,9 @@ import threading
 import traceback
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .. import handlers
+from .. import running
 from ..connection import ServerConnector
 from ..connectors import ENVIRON_KEY
 from ..http1 import HttpConnection
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from ..base import BaseSession
+    from ..common import CommonSession
     from ..transport import Transport
     from .clock import Clock
-    from .peer import Peer
 
 __all__ = ["Application", "end_what_runs"]
 
@@ -59,6 +58,15 @@ def end_what_runs() -> list[str]:
     return left
 
 
+class PeerUnderTest(Protocol):
+    """What an application needs of the test's end of its connection."""
+
+    @property
+    def gone(self) -> bool: ...
+    def idle(self) -> bool: ...
+    def disconnect(self) -> None: ...
+
+
 class Application(threading.Thread):
     """Runs the application for one request, which may become a session.
 
@@ -78,10 +86,10 @@ class Application(threading.Thread):
         self.socket = sock
         self.clock = clock
         #: The other end, once there is a session.
-        self.peer: Peer | None = None
+        self.peer: PeerUnderTest | None = None
         #: Set when there is a session, or will be none any more.
         self.opened = threading.Event()
-        self.session: BaseSession | None = None
+        self.session: CommonSession | None = None
         #: What the application raised, or its handler.
         self.error: BaseException | None = None
         self._path = path
@@ -121,7 +129,7 @@ class Application(threading.Thread):
         calls = [
             index
             for index, (each, _) in enumerate(stack)
-            if each.f_code is handlers.run_handler.__code__
+            if each.f_code is running.run_handler.__code__
         ]
         stack = stack[calls[0] + 1 :] if calls else stack
         mine = [each for each, _ in stack if not each.f_code.co_filename.startswith(_PACKAGE)]
@@ -146,7 +154,7 @@ class _Connector(ServerConnector):
             return super().transport()
         return clock.transport(self._under_test, self.socket)
 
-    def opened(self, session: BaseSession) -> None:
+    def opened(self, session: CommonSession) -> None:
         super().opened(session)
         self._under_test.session = session
         self._under_test.opened.set()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..client_handshake import ClientHandshake, Opened
 from ..deferred import carry_out_upgrades
 from ..errors import HandshakeError
-from ..handshake import Headers, check_headers
+from ..headers import Headers, check_headers
 from ..options import Options
 from ..url import parse_url
 from .application import Application

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..clock import CLOCK, TICKS
 from ..transport import Transport
@@ -24,8 +24,6 @@ from ..wakeup import Wakeup
 if TYPE_CHECKING:
     import socket
     from types import TracebackType
-
-    from .application import Application
 
 __all__ = ["Clock", "active_clock", "is_ready"]
 
@@ -52,6 +50,20 @@ def is_ready(sock: socket.socket, events: int) -> bool:
     return bool(poll.poll(0))
 
 
+class Connected(Protocol):
+    """The test's end of a connection."""
+
+    def idle(self) -> bool: ...
+
+
+class UnderTest(Protocol):
+    """What a clock needs to know of an application under test."""
+
+    @property
+    def peer(self) -> Connected | None: ...
+    def whereabouts(self) -> str: ...
+
+
 class Clock:
     """Stops time for all sessions of this process, and moves it::
 
@@ -70,7 +82,7 @@ class Clock:
         self._changed = threading.Condition()
         self._now = float(math.ceil(time.monotonic()))
         self._ticks: set[Wakeup] = set()
-        self._applications: dict[Application, SteeredTransport | None] = {}
+        self._applications: dict[UnderTest, SteeredTransport | None] = {}
         self._replaced: list[ModuleType] = []
         # What each thread has been told last.
         self._told = threading.local()
@@ -139,7 +151,7 @@ class Clock:
             if transport is not None
         ]
 
-    def _busy_handlers(self) -> list[Application]:
+    def _busy_handlers(self) -> list[UnderTest]:
         """Those who do not wait for their peers."""
         return [
             application
@@ -175,18 +187,18 @@ class Clock:
 
     # For the application's side
 
-    def enter(self, application: Application) -> None:
+    def enter(self, application: UnderTest) -> None:
         """An application under test begins."""
         with self._changed:
             self._applications[application] = None
 
-    def leave(self, application: Application) -> None:
+    def leave(self, application: UnderTest) -> None:
         """It has ended."""
         with self._changed:
             del self._applications[application]
             self._changed.notify_all()
 
-    def transport(self, application: Application, sock: socket.socket) -> Transport:
+    def transport(self, application: UnderTest, sock: socket.socket) -> Transport:
         """The transport for an application's session. In the handler's thread."""
         transport = SteeredTransport(sock, self)
         with self._changed:

@@ -46,8 +46,8 @@ def main() -> None:
     server = RedisServer()
     ours, theirs = tcp_pair()
     session, peer = Session(make_transport(ours), Options(), environ={}), Peer(theirs)
-    session.prepare()
-    session.opened()
+    session._prepare()
+    session._opened()
     hub, local = Hub(server.url, queue=QUEUE), Hub(queue=QUEUE)
     arguments = map(str, (server.url, ROUND_TRIPS, messages, SIZE))
     with (

@@ -12,7 +12,8 @@ from typing import Any
 
 from syncws import Deflate, Options
 from syncws.deflate import DeflateExtension
-from syncws.handshake import Accept, check_headers, negotiate
+from syncws.handshake import Accept, negotiate
+from syncws.headers import check_headers
 from syncws.protocol import Event, Fault, PeerClose, Ping, Pong, Protocol
 
 from ..pairs import frame
