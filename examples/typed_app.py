@@ -10,7 +10,14 @@ from concurrent.futures import Future
 from flask import Flask, request
 
 import syncws
-from syncws import CloseReason, Frame, Listener, Opcode, RawSession, Session
+from syncws import (
+    CloseReason,
+    Frame,
+    Listener,
+    Opcode,
+    RawSession,
+    Session,
+)
 from syncws.flask import WebSockets, messages
 
 app = Flask(__name__)

@@ -28,8 +28,6 @@ from wsproto.frame_protocol import Opcode
 
 from .client import ClientSession, connect
 from .close import CloseCode, CloseReason
-from .deferred import respond
-from .deflate import Deflate
 from .errors import (
     ConcurrencyError,
     ConnectionClosed,
@@ -43,15 +41,17 @@ from .errors import (
 from .handlers import exchange, stream
 from .hub import Hub
 from .listener import Listener, callbacks
-from .middleware import WebSocketMiddleware
 from .options import Options
-from .prepared import PreparedMessage
-from .raw import RawSession
-from .raw_protocol import Frame
-from .registry import Stats, stats
-from .server import Server, serve
-from .session import Session
-from .upgrade import WebSocketUpgrade, websocket
+from .protocol.deflate import Deflate
+from .protocol.prepared import PreparedMessage
+from .protocol.raw_frames import Frame
+from .server.server import Server, serve
+from .session.raw import RawSession
+from .session.registry import Stats, stats
+from .session.session import Session
+from .upgrade.application import WebSocketUpgrade, websocket
+from .upgrade.middleware import WebSocketMiddleware
+from .upgrade.respond import respond
 
 __all__ = [
     "ClientSession",
@@ -89,3 +89,10 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Users read "syncws.Session" in tracebacks and documentation, wherever the class is defined.
+for _name in __all__:
+    _member = globals()[_name]
+    if getattr(_member, "__module__", "").startswith("syncws."):
+        _member.__module__ = __name__
+del _name, _member

@@ -16,7 +16,7 @@ from .errors import ConnectionClosed, ConnectionClosedError, HandshakeError
 if TYPE_CHECKING:
     import argparse
 
-    from .session import Session
+    from .session.session import Session
 
 __all__ = ["add_command"]
 

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .server import Server, serve
+from .server.server import Server, serve
 
 if TYPE_CHECKING:
     import argparse

@@ -15,12 +15,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from .client_handshake import ClientHandshake, Opened
+from .client_url import Url, parse_url
 from .close import CloseCode, CloseReason
-from .headers import Headers
 from .options import Options, SessionOptions, check_seconds
-from .session import Session
-from .transport import BrokenError, DeadlineError, Transport, make_transport
-from .url import Url, parse_url
+from .protocol.headers import Headers
+from .session.session import Session
+from .system.transport import (
+    BrokenError,
+    DeadlineError,
+    Transport,
+    make_transport,
+)
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -13,11 +13,21 @@ from dataclasses import dataclass
 import h11
 from wsproto.utilities import generate_accept_token, generate_nonce
 
-from .deflate import Deflate, DeflateExtension, accepted_deflate, offer_deflate
+from .client_url import Url
 from .errors import HandshakeError
-from .headers import VERSION, Headers, check_headers, is_token
 from .options import Options
-from .url import Url
+from .protocol.deflate import (
+    Deflate,
+    DeflateExtension,
+    accepted_deflate,
+    offer_deflate,
+)
+from .protocol.headers import (
+    VERSION,
+    Headers,
+    check_headers,
+    is_token,
+)
 
 __all__ = ["ClientHandshake", "Opened"]
 

@@ -25,19 +25,19 @@ from django.core import signals
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from .deferred import respond
 from .handlers import attributes_for_views, takes_session_first
-from .running import check_handler
-from .units import messages_in_units
-from .upgrade import WebSocketUpgrade
+from .session.running import check_handler
+from .session.units import messages_in_units
+from .upgrade.application import WebSocketUpgrade
+from .upgrade.respond import respond
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .listener import Listener
     from .options import RawRouteOptions, RouteOptions
-    from .raw import RawSession
-    from .session import Session
+    from .session.raw import RawSession
+    from .session.session import Session
 
 __all__ = ["messages", "websocket"]
 

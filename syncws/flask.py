@@ -34,13 +34,13 @@ from werkzeug.routing import WebsocketMismatch
 from werkzeug.wrappers import Response as BaseResponse
 
 from .close import CloseCode, CloseReason
-from .deferred import NOT_FOR_101
 from .handlers import attributes_for_views
-from .handshake import Accept, Reject, negotiate
 from .options import Options, RawRouteOptions, RouteOptions
-from .running import check_handler
-from .units import messages_in_units
-from .upgrade import application_instead, open_session, refuse
+from .session.running import check_handler
+from .session.units import messages_in_units
+from .upgrade.application import application_instead, open_session, refuse
+from .upgrade.handshake import Accept, Reject, negotiate
+from .upgrade.respond import NOT_FOR_101
 
 if TYPE_CHECKING:
     from typing import Concatenate
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
     from typing_extensions import Unpack
 
-    from .common import CommonSession
-    from .raw import RawSession
-    from .session import Session
+    from .session.common import CommonSession
+    from .session.raw import RawSession
+    from .session.session import Session
 
 __all__ = ["WebSockets", "messages"]
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from .close import CloseReason
 from .errors import ConnectionClosed
-from .running import FAILED, check_function, check_handler
+from .session.running import FAILED, check_function, check_handler
 
 if TYPE_CHECKING:
-    from .raw import RawSession
-    from .session import Session
+    from .session.raw import RawSession
+    from .session.session import Session
 
 __all__ = [
     "Handler",

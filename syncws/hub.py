@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from .close import CloseCode, CloseReason
-from .prepared import PreparedMessage
-from .session import Session
+from .protocol.prepared import PreparedMessage
+from .session.session import Session
 
 if TYPE_CHECKING:
-    from .protocol import Data
-    from .redis_bus import RedisBus
+    from .hub_redis import RedisBus
+    from .protocol.messages import Data
 
 __all__ = ["Hub"]
 
@@ -69,7 +69,7 @@ class Hub:
         os.register_at_fork(after_in_child=lambda: _begin_anew(hub))
         if url is not None:
             try:
-                from .redis_bus import RedisBus
+                from .hub_redis import RedisBus
             except ImportError as exc:
                 raise ImportError(
                     "a hub over Redis needs redis-py: pip install 'syncws[redis]'"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .close import CloseCode, CloseReason
 from .errors import ConnectionClosed
-from .running import FAILED, check_handler
+from .session.running import FAILED, check_handler
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .session.session import Session
 
 __all__ = ["Callbacks", "Listener", "callbacks"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from .deflate import Deflate
-from .headers import Headers, check_headers, parse_origin
+from .protocol.deflate import Deflate
+from .protocol.headers import Headers, check_headers, parse_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

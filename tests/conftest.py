@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from syncws import CloseReason, RawSession, pinger
+from syncws import CloseReason, RawSession
 from syncws.options import Options
-from syncws.session import Session
-from syncws.transport import make_transport
+from syncws.session import attending
+from syncws.session.session import Session
+from syncws.system.transport import make_transport
 
-from .certificates import make_certificate
-from .listening import Listener
-from .pairs import PATIENCE, Peer, tcp_pair
+from .support.certificates import make_certificate
+from .support.listening import Listener
+from .support.pairs import PATIENCE, Peer, tcp_pair
 
 # A shell without job control has what it starts in the background ignore SIGINT,
 # and so would the servers that tests start, and stop with it.
@@ -75,7 +76,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     sockets = _sockets()
     yield
     for thread in set(threading.enumerate()) - threads:
-        if thread.name == "syncws clock":
+        if thread.name == "syncws scheduler":
             continue  # the process's, for all tests; its own test shows that it ends
         assert _ends(thread), f"the test left {thread} running"
     gc.collect()
@@ -138,7 +139,7 @@ def session_and_peer(make_session: MakeSession) -> tuple[Session, Peer]:
 @pytest.fixture
 def quick_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ping thread takes the handler's place at once, not within a second."""
-    monkeypatch.setattr(pinger, "STAND_IN_AFTER", 0.01)
+    monkeypatch.setattr(attending, "STAND_IN_AFTER", 0.01)
 
 
 MakeRaw = Callable[..., tuple[RawSession, Peer]]

@@ -9,21 +9,21 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .. import running
-from ..connection import ServerConnector
-from ..connectors import ENVIRON_KEY
-from ..http1 import HttpConnection
-from ..registry import Registry
-from ..transport import BrokenError, DeadlineError, make_transport
-from ..wsgi import Response, make_environ, run_application
+from ..server.connection import ServerConnector
+from ..server.http1 import HttpConnection
+from ..server.wsgi import Response, make_environ, run_application
+from ..session import running
+from ..session.registry import Registry
+from ..system.transport import BrokenError, DeadlineError, make_transport
+from ..upgrade.connectors import ENVIRON_KEY
 
 if TYPE_CHECKING:
     import socket
 
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from ..common import CommonSession
-    from ..transport import Transport
+    from ..session.common import CommonSession
+    from ..system.transport import Transport
     from .clock import Clock
 
 __all__ = ["Application", "end_what_runs"]

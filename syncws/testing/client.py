@@ -12,11 +12,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..client_handshake import ClientHandshake, Opened
-from ..deferred import carry_out_upgrades
+from ..client_url import parse_url
 from ..errors import HandshakeError
-from ..headers import Headers, check_headers
 from ..options import Options
-from ..url import parse_url
+from ..protocol.headers import Headers, check_headers
+from ..upgrade.respond import carry_out_upgrades
 from .application import Application
 from .clock import active_clock
 from .peer import Peer
@@ -24,7 +24,7 @@ from .peer import Peer
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-    from ..deflate import Deflate
+    from ..protocol.deflate import Deflate
 
 __all__ = ["WebSocketClient"]
 

@@ -17,9 +17,9 @@ from contextlib import contextmanager, nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
-from ..clock import CLOCK, TICKS
-from ..transport import Transport
-from ..wakeup import Wakeup
+from ..system.scheduler import SCHEDULER, TICKS
+from ..system.transport import Transport
+from ..system.wakeup import Wakeup
 
 if TYPE_CHECKING:
     import socket
@@ -169,7 +169,7 @@ class Clock:
             if ours and vars(module).get("monotonic") is time.monotonic:
                 self._replaced.append(module)
                 vars(module)["monotonic"] = self.monotonic
-        CLOCK.look()
+        SCHEDULER.look()
         return self
 
     def __exit__(
@@ -183,7 +183,7 @@ class Clock:
         for module in self._replaced:
             vars(module)["monotonic"] = time.monotonic
         self._replaced.clear()
-        CLOCK.look()
+        SCHEDULER.look()
 
     # For the application's side
 
@@ -245,14 +245,14 @@ class _Lap:
         self._laps = 0
 
     def wait(self) -> None:
-        CLOCK.enter(self)
+        SCHEDULER.enter(self)
         self._go_on()
-        CLOCK.look()
+        SCHEDULER.look()
         assert self._done.wait(PATIENCE), "the sessions' clock does not run"
-        CLOCK.leave(self)
+        SCHEDULER.leave(self)
 
     def _go_on(self) -> None:
-        CLOCK.schedule(self, self._clock.monotonic())
+        SCHEDULER.schedule(self, self._clock.monotonic())
 
     def on_time(self, now: float) -> None:
         # The first time others may come after this, the second time nobody does.

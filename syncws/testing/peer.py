@@ -17,7 +17,7 @@ from wsproto.utilities import LocalProtocolError
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
-from ..wakeup import Wakeup
+from ..system.wakeup import Wakeup
 from .clock import is_ready
 
 if TYPE_CHECKING:

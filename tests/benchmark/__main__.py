@@ -15,7 +15,7 @@ import resource
 import sys
 
 try:
-    from ..servers import ROOT
+    from ..support.servers import ROOT
     from . import chart, report
     from .cases import CASES, Sample
     from .contestants import CONTESTANTS

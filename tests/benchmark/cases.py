@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..servers import Server
+from ..support.servers import Server
 from .processes import confined_to, cpu_seconds, memory_bytes
 from .programs import Client
 

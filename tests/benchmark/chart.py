@@ -6,7 +6,12 @@ from html import escape
 
 from .contestants import CONTESTANTS
 from .report import CEILING, number
-from .results import Round, Row, Summary, figure
+from .results import (
+    Round,
+    Row,
+    Summary,
+    figure,
+)
 
 # Pixels.
 PANEL_WIDTH = 270

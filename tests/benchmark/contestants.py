@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from ..servers import NO_CONTROL_SOCKET, Server
+from ..support.servers import NO_CONTROL_SOCKET, Server
 from .processes import confined_to
 from .programs import Client
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-from ..servers import ROOT
+from ..support.servers import ROOT
 
 SOURCES = Path(__file__).with_name("client")
 COMPILED = ROOT / ".benchmark"

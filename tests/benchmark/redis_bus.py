@@ -15,10 +15,10 @@ import time
 
 from syncws import Hub, Session
 from syncws.options import Options
-from syncws.transport import make_transport
+from syncws.system.transport import make_transport
 
-from ..pairs import Peer, tcp_pair
-from ..redis_server import RedisServer
+from ..support.pairs import Peer, tcp_pair
+from ..support.redis_server import RedisServer
 
 SIZE = 64
 ROUND_TRIPS = 2000

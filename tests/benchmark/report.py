@@ -10,7 +10,13 @@ from pathlib import Path
 import syncws
 
 from .contestants import CONTESTANTS
-from .results import Round, Row, Summary, figure, ratio
+from .results import (
+    Round,
+    Row,
+    Summary,
+    figure,
+    ratio,
+)
 
 #: The C server is no rival; it has a table of its own.
 CEILING = "ceiling"

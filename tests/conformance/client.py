@@ -15,7 +15,12 @@ from typing import Any
 import syncws
 
 from .app import LARGEST, echo
-from .suite import COMPRESSED, THINNED, Results, read_report
+from .suite import (
+    COMPRESSED,
+    THINNED,
+    Results,
+    read_report,
+)
 
 AGENT = "syncws"
 

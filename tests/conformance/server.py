@@ -7,8 +7,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ..servers import gunicorn
-from .suite import COMPRESSED, THINNED, Results, read_report
+from ..support.servers import gunicorn
+from .suite import (
+    COMPRESSED,
+    THINNED,
+    Results,
+    read_report,
+)
 
 
 def run(program: Path, *, full: bool) -> Results:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..servers import ROOT
+from ..support.servers import ROOT
 
 TOOLS = ROOT / ".conformance"
 

@@ -11,12 +11,19 @@ from functools import cache
 from typing import Any
 
 from syncws import Deflate, Options
-from syncws.deflate import DeflateExtension
-from syncws.handshake import Accept, negotiate
-from syncws.headers import check_headers
-from syncws.protocol import Event, Fault, PeerClose, Ping, Pong, Protocol
+from syncws.protocol.deflate import DeflateExtension
+from syncws.protocol.headers import check_headers
+from syncws.protocol.messages import (
+    Event,
+    Fault,
+    PeerClose,
+    Ping,
+    Pong,
+    Protocol,
+)
+from syncws.upgrade.handshake import Accept, negotiate
 
-from ..pairs import frame
+from ..support.pairs import frame
 
 __all__ = ["TARGETS"]
 

@@ -19,11 +19,16 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from .. import processes
-from ..pairs import PATIENCE
-from ..servers import Server, gunicorn
-from ..swarm import SwarmPeer
-from .peers import LEAVES, LIVES, STALLS, Life
+from ..support import processes
+from ..support.pairs import PATIENCE
+from ..support.servers import Server, gunicorn
+from ..support.swarm import SwarmPeer
+from .peers import (
+    LEAVES,
+    LIVES,
+    STALLS,
+    Life,
+)
 
 #: Seconds, and what part of the whole time at most.
 WARM_UP = 30.0

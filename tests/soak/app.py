@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import syncws
 
-from .. import processes
+from ..support import processes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

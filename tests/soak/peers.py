@@ -8,7 +8,7 @@ from random import Random
 
 from wsproto.events import Pong
 
-from ..swarm import SwarmPeer
+from ..support.swarm import SwarmPeer
 from .app import PING_INTERVAL, THINK, TIMEOUT
 
 Life = Callable[[SwarmPeer, Random], Awaitable[None]]

@@ -1,0 +1,174 @@
+"""One connection of ``serve()``, and the thread that it has to itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ..system.transport import BrokenError, DeadlineError, make_transport
+from ..upgrade.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from ..upgrade.handshake import is_websocket_request
+from .http1 import BadRequestError, HttpConnection
+from .wsgi import Response, answer_request, make_environ
+
+if TYPE_CHECKING:
+    import socket
+
+    import h11
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ..session.common import CommonSession
+    from ..session.registry import Registry
+    from ..upgrade.handshake import Accept
+
+__all__ = ["ServerConnection", "ServerConnector"]
+
+logger = logging.getLogger("syncws")
+access_logger = logging.getLogger("syncws.access")
+
+
+class ServerConnection(threading.Thread):
+    """Answers the requests of one connection, one after the other, and closes it.
+
+    ``base_environ`` is what the environs of its requests have in common, and
+    ``on_end`` is called, in this thread, at the very end.
+
+    A TLS socket has not made its handshake: the first read does, within the
+    time that the first request has.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        base_environ: WSGIEnvironment,
+        application: WSGIApplication,
+        sessions: Registry,
+        on_end: Callable[[ServerConnection], None],
+        *,
+        only_one_request: bool = False,
+    ) -> None:
+        peer = f"{base_environ['REMOTE_ADDR']}:{base_environ['REMOTE_PORT']}"
+        super().__init__(name=f"syncws connection {peer}", daemon=True)
+        self._sock = sock
+        self._base_environ = base_environ
+        self._application = application
+        self._sessions = sessions
+        self._on_end = on_end
+        self._only_one_request = only_one_request
+        self._transport = make_transport(sock)
+        self._http = HttpConnection(self._transport)
+        # Guards _answering against finish(), and the socket against being shut
+        # down by another thread when its descriptor is already somebody else's.
+        self._lock = threading.Lock()
+        self._answering = False
+
+    # For the server, from any thread
+
+    def finish(self) -> None:
+        """End as soon as no request is being answered; returns at once."""
+        with self._lock:
+            self._http.closing = True
+            if not self._answering:
+                self._transport.shutdown()
+
+    def cut(self) -> None:
+        """End the connection now; whoever waits for the peer wakes up."""
+        with self._lock:
+            self._transport.shutdown()
+
+    # This thread
+
+    def run(self) -> None:
+        """Answer requests until there are no more."""
+        try:
+            self._answer_requests()
+            self._http.finish()
+        except (BrokenError, DeadlineError) as exc:
+            logger.debug("%s ends: %s", self.name, exc)
+        except SystemExit:
+            pass  # sys.exit() in a thread ends that thread
+        finally:
+            with self._lock:
+                self._transport.shutdown()
+                self._sock.close()
+            self._on_end(self)
+
+    def _answer_requests(self) -> None:
+        while True:
+            try:
+                request = self._http.next_request()
+            except BadRequestError as exc:
+                logger.info("bad request in %s: %s", self.name, exc)
+                Response(self._http).refuse(exc.status, str(exc))
+                return
+            if request is None:
+                return
+            with self._lock:
+                self._answering = True
+            try:
+                self._answer(request)
+            finally:
+                with self._lock:
+                    self._answering = False
+            if not self._http.start_next_cycle():
+                return
+
+    def _answer(self, request: h11.Request) -> None:
+        started = monotonic()
+        environ = make_environ(request, self._http, self._base_environ)
+        response = Response(self._http, request.method)
+        if is_websocket_request(environ) or self._only_one_request:
+            # What the peer has sent behind a request for a WebSocket are
+            # frames, and never another HTTP request.
+            self._http.closing = True
+        environ[ENVIRON_KEY] = ServerConnector(self._sock, self._http, response, self._sessions)
+        try:
+            answer_request(self._application, environ, response)
+        finally:
+            access_logger.info(
+                '%s "%s %s %s" %d %d bytes %.3f s',
+                environ["REMOTE_ADDR"] or "unix",
+                request.method.decode("ascii"),
+                request.target.decode("ascii"),
+                environ["SERVER_PROTOCOL"],
+                response.status,
+                response.sent,
+                monotonic() - started,
+            )
+
+
+class ServerConnector(Connector):
+    """A request that may become a session."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        http: HttpConnection,
+        response: Response,
+        sessions: Registry,
+    ) -> None:
+        self.socket = sock
+        self._http = http
+        self._response = response
+        self._sessions = sessions
+
+    def take_received(self) -> bytes:
+        return self._http.take_received()
+
+    def accept(self, answer: Accept, start_response: StartResponse) -> None:
+        accept_through_wsgi(answer, start_response)
+        if not self._response.started:
+            raise RuntimeError(
+                "a WSGI middleware around the application holds its response back; it has to "
+                "leave WebSocket requests alone"
+            )
+
+    def opened(self, session: CommonSession) -> None:
+        self._sessions.add(session)
+
+    def closed(self, session: CommonSession, sent: int) -> None:
+        self._response.sent = sent
+        self._sessions.remove(session)

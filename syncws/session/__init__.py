@@ -1,0 +1,1 @@
+"""One open connection: reading, writing, keepalive, its end, its handler, its registry."""

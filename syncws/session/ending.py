@@ -1,0 +1,110 @@
+"""The end of a session: begun once, finished once, published once.
+
+A session's end begins when either side sends a Close, or the connection
+fails; it is finished when the connection is shut down. The first reason given
+is the one that counts. Any thread may begin or finish an end; it is published
+by one that holds no lock of the session's, since callbacks of users run then:
+the pinger, which outlives everything else, or who finds a raw session ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from ..close import CloseReason
+from ..errors import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    SendTimeoutError,
+)
+from ..system.futures import resolve
+
+if TYPE_CHECKING:
+    from ..base import BaseSession
+    from ..system.transport import Transport
+    from ..system.wakeup import Wakeup
+
+__all__ = ["Ending"]
+
+
+class Ending:
+    """Whether, why and until when a session is ending. For any thread."""
+
+    def __init__(self, session: BaseSession, transport: Transport, wakeup: Wakeup) -> None:
+        self._session = session
+        self._transport = transport
+        self._wakeup = wakeup
+        # Guards all below. Held for a few instructions, never over I/O,
+        # and no other lock is taken under it.
+        self._lock = threading.Lock()
+        #: Set from the moment the end has begun: nothing more may be sent.
+        self.reason: CloseReason | None = None
+        #: The moment (monotonic) by which the end has to be finished.
+        self.deadline: float | None = None
+        #: Whether the connection is shut down: nothing more can be received.
+        self.finished = False
+        # Made when somebody asks for it: most sessions are never asked.
+        self._closed: Future[CloseReason] | None = None
+        self._published = False
+
+    @property
+    def closed(self) -> Future[CloseReason]:
+        """Resolved last of all."""
+        with self._lock:
+            if self._closed is None:
+                self._closed = Future()
+                self._closed.set_running_or_notify_cancel()  # not for users to cancel
+                if self._published:
+                    assert self.reason is not None
+                    self._closed.set_result(self.reason)
+            return self._closed
+
+    def begin(self, reason: CloseReason, deadline: float) -> None:
+        """The end begins, unless it already has; it has to be over by ``deadline``.
+
+        A deadline earlier than the one set replaces it.
+        """
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+            if self.deadline is None or deadline < self.deadline:
+                self.deadline = deadline
+        self._wakeup.set()
+
+    def finish(self, reason: CloseReason) -> None:
+        """Shut the connection down. ``reason`` counts if the end had not begun."""
+        with self._lock:
+            if self.finished:
+                return
+            if self.reason is None:
+                self.reason = reason
+            self.finished = True
+        self._transport.shutdown()
+        self._wakeup.set()
+
+    def publish(self) -> None:
+        """Tell the world, the first time it is called. By who holds no lock."""
+        assert self.finished
+        assert self.reason is not None
+        with self._lock:
+            if self._published:
+                return
+            self._published = True
+            closed = self._closed
+        if closed is not None:
+            resolve(closed, self.reason)
+
+    def exception(self) -> ConnectionClosed:
+        """The exception that says how the session ended, or is ending."""
+        assert self.reason is not None
+        if self.reason.cause == "send_timeout":
+            return SendTimeoutError(self.reason, self._session)
+        return self.exception_for(self.reason)
+
+    def exception_for(self, reason: CloseReason) -> ConnectionClosed:
+        """The exception for an end that may not have begun yet."""
+        kind = ConnectionClosedOK if reason.ok else ConnectionClosedError
+        return kind(reason, self._session)

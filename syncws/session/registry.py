@@ -1,0 +1,131 @@
+"""The sessions of this process: their figures, and their end with it.
+
+``stats()`` is for users. Servers add a session when it has opened, remove it
+when it is over, and ``drain()`` all of them when they stop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..close import Cause, CloseCode, CloseReason
+from .common import Traffic
+
+if TYPE_CHECKING:
+    from .common import CommonSession
+
+__all__ = ["REGISTRY", "Registry", "Stats", "stats"]
+
+#: What sessions are told when their server stops.
+GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
+
+#: Seconds that the end of the interpreter waits for sessions whose server has
+#: not waited for them.
+AT_EXIT = 2.0
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of this process's sessions, since it began."""
+
+    #: Sessions open now.
+    open: int
+    #: Sessions opened, those open now included.
+    opened: int
+    #: Sessions that have ended, by ``CloseReason.cause``.
+    closed: dict[Cause, int]
+    #: Upgrade requests answered with an HTTP status instead.
+    refused: int
+    messages_received: int
+    messages_sent: int
+    #: Bytes on the connections, frames' headers included, TLS's own not.
+    bytes_received: int
+    bytes_sent: int
+
+
+class Registry:
+    """The sessions of this process, or those of one of its servers. Every method is
+    for any thread."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, in the child of a fork: its parent's sessions are its parent's."""
+        # Guards all of the below; session._start_closing() is called without it.
+        self._changed = threading.Condition()
+        self._sessions: set[CommonSession] = set()
+        self._draining = False
+        self._opened = 0
+        self._closed: Counter[Cause] = Counter()
+        self._refused = 0
+        self._past = Traffic()
+
+    def add(self, session: CommonSession) -> None:
+        """A session has opened."""
+        with self._changed:
+            self._sessions.add(session)
+            self._opened += 1
+            draining = self._draining
+        if draining:
+            session._start_closing(GOING_AWAY)
+
+    def remove(self, session: CommonSession) -> None:
+        """A session is over; nothing happens when it was not added."""
+        with self._changed:
+            if session not in self._sessions:
+                return
+            self._sessions.remove(session)
+            assert session._reason is not None
+            self._closed[session._reason.cause] += 1
+            self._past = self._past.plus(session._traffic())
+            self._changed.notify_all()
+
+    def refused(self) -> None:
+        """An upgrade request was refused."""
+        with self._changed:
+            self._refused += 1
+
+    def drain(self) -> None:
+        """Tell every session at once that the server goes away, those to come included."""
+        with self._changed:
+            self._draining = True
+            sessions = list(self._sessions)
+        for session in sessions:
+            session._start_closing(GOING_AWAY)
+
+    def drain_at_exit(self) -> None:
+        """The last chance: a server that knows nothing of sessions has stopped."""
+        if self._sessions:
+            self.drain()
+            with self._changed:
+                self._changed.wait_for(lambda: not self._sessions, AT_EXIT)
+
+    def stats(self) -> Stats:
+        with self._changed:
+            traffic = self._past
+            for session in self._sessions:
+                traffic = traffic.plus(session._traffic())
+            return Stats(
+                len(self._sessions),
+                self._opened,
+                dict(self._closed),
+                self._refused,
+                *traffic,
+            )
+
+
+REGISTRY = Registry()
+os.register_at_fork(after_in_child=REGISTRY.reset)
+atexit.register(REGISTRY.drain_at_exit)
+
+
+def stats() -> Stats:
+    """The figures of this process's sessions: with several gunicorn workers, of the one
+    that is asked."""
+    return REGISTRY.stats()

@@ -1,0 +1,1 @@
+"""Sockets, time, waking and deadlines; nothing here knows of WebSockets."""

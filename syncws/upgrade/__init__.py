@@ -1,0 +1,1 @@
+"""From a WSGI request to an open session, or to a refusal."""

@@ -1,0 +1,200 @@
+"""From a WSGI request to a session and its handler, and to a certain end.
+
+The upgrade is lazy: nothing happens before the WSGI application made here is
+called. Whatever a framework or a middleware answers instead (401, a redirect,
+404) is an ordinary HTTP response.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from ..close import CloseReason
+from ..handlers import Handler, RawHandler
+from ..options import Options
+from ..session.common import CommonSession
+from ..session.raw import RawSession
+from ..session.registry import REGISTRY
+from ..session.running import check_handler, run_handler
+from ..session.session import Session
+from .connectors import connect
+from .handshake import (
+    Accept,
+    Reject,
+    is_websocket_request,
+    negotiate,
+)
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
+
+    from ..options import RawRouteOptions, RouteOptions
+
+__all__ = [
+    "BUSY",
+    "WebSocketUpgrade",
+    "application_instead",
+    "note_refusal",
+    "open_session",
+    "refuse",
+    "websocket",
+]
+
+logger = logging.getLogger("syncws")
+
+#: The answer when there is no thread, or no room, for another session.
+BUSY = Reject(503, "The server can not take more sessions now.", [("Retry-After", "5")])
+
+
+class WebSocketUpgrade:
+    """A WSGI application that opens a session and runs ``handler`` over it.
+
+    ``handler`` is called with the :class:`Session`, in the thread that runs the
+    request; with ``raw=True`` with a :class:`RawSession`. When it returns the
+    session is closed with 1000, a raw one only ended; when it raises, that is
+    logged once and the session is closed with 1011. The session's own
+    ``ConnectionClosed`` is a normal way out.
+
+    ``options`` are those of :class:`Options`. Raises ``TypeError`` or
+    ``ValueError`` for options that can not be, and for a handler that is
+    ``async`` or a generator.
+
+    A request that can not be upgraded is answered with an HTTP status and one
+    line that says why. On a server that gives no access to its sockets a
+    call raises ``RuntimeError``.
+    """
+
+    @overload
+    def __init__(
+        self, handler: Handler, *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, handler: RawHandler, *, raw: Literal[True], **options: Unpack[RawRouteOptions]
+    ) -> None: ...
+    def __init__(self, handler: Callable[..., Any], **options: Any) -> None:
+        check_handler(handler)
+        self.handler = handler
+        self.options = Options(**options)
+        functools.update_wrapper(self, handler, updated=())
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        instead = application_instead(environ, self.options)
+        if instead is not None:
+            return instead(environ, start_response)
+        answer = negotiate(environ, self.options)
+        if isinstance(answer, Reject):
+            return refuse(answer, environ, start_response)
+        return open_session(answer, self.handler, self.options, environ, start_response)
+
+
+@overload
+def websocket(
+    handler: Handler, /, *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
+) -> WebSocketUpgrade: ...
+@overload
+def websocket(
+    handler: RawHandler, /, *, raw: Literal[True], **options: Unpack[RawRouteOptions]
+) -> WebSocketUpgrade: ...
+@overload
+def websocket(
+    *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
+) -> Callable[[Handler], WebSocketUpgrade]: ...
+@overload
+def websocket(
+    *, raw: Literal[True], **options: Unpack[RawRouteOptions]
+) -> Callable[[RawHandler], WebSocketUpgrade]: ...
+def websocket(
+    handler: Callable[..., Any] | None = None, /, **options: Any
+) -> WebSocketUpgrade | Callable[..., WebSocketUpgrade]:
+    """Make a WSGI application of a handler: ``@websocket``, ``@websocket(**options)``
+    or ``websocket(handler, **options)``; see :class:`WebSocketUpgrade`."""
+    if handler is not None:
+        return WebSocketUpgrade(handler, **options)
+    return lambda handler: WebSocketUpgrade(handler, **options)
+
+
+def application_instead(environ: WSGIEnvironment, options: Options) -> WSGIApplication | None:
+    """The application that answers a plain request, if there is one."""
+    instead = options.on_non_websocket_request
+    return instead if callable(instead) and not is_websocket_request(environ) else None
+
+
+def refuse(
+    answer: Reject, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Answer with an ordinary HTTP response."""
+    note_refusal(answer, environ)
+    start_response(answer.status, answer.headers)
+    return [answer.body]
+
+
+def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
+    """In the log, and in the figures if it was asked for."""
+    if is_websocket_request(environ):
+        REGISTRY.refused()
+    logger.info(
+        "refused %r from %s with %d: %s",
+        environ.get("PATH_INFO", ""),
+        environ.get("REMOTE_ADDR", ""),
+        answer.code,
+        answer.message,
+    )
+
+
+def open_session(
+    answer: Accept,
+    handler: Callable[..., Any],
+    options: Options,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    extra_headers: Sequence[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    """Carry out an accepted handshake: the 101, the handler, the end."""
+    connector = connect(environ)
+    received = connector.take_received()
+    transport = connector.transport()
+    transport.received += len(received)
+    session: CommonSession
+    if options.raw:
+        session = RawSession(
+            transport,
+            options,
+            environ=environ,
+            subprotocol=answer.subprotocol,
+            extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
+            received=received,
+        )
+    else:
+        session = Session(
+            transport,
+            options,
+            environ=environ,
+            subprotocol=answer.subprotocol,
+            deflate=answer.deflate,
+            received=received,
+        )
+    try:
+        session._prepare()
+    except RuntimeError as exc:
+        logger.warning("no thread for another session: %s", exc)
+        return refuse(BUSY, environ, start_response)
+    before = transport.sent
+    try:
+        answer.headers.extend(extra_headers)
+        connector.accept(answer, start_response)
+        session._opened()
+        REGISTRY.add(session)
+        connector.opened(session)
+        run_handler(session, handler, connector.failed)
+    finally:
+        # Does nothing after run(): for when the 101 could not be sent.
+        session.terminate()
+        session._conclude(CloseReason())
+        REGISTRY.remove(session)
+        connector.closed(session, transport.sent - before)
+    return []

@@ -1,0 +1,62 @@
+"""WebSockets on some paths of a WSGI application that knows nothing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .application import WebSocketUpgrade
+from .handshake import is_websocket_request
+from .respond import carry_out_upgrades
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
+
+    from ..options import RouteOptions
+
+__all__ = ["WebSocketMiddleware"]
+
+
+class WebSocketMiddleware:
+    """A WSGI application that upgrades WebSocket requests, and hands everything
+    else on to ``wsgi_app``::
+
+        app = syncws.WebSocketMiddleware(app, {"/echo": echo})
+
+    ``handlers`` maps paths, as ``PATH_INFO`` has them, to handlers or to
+    :class:`WebSocketUpgrade` objects. ``options`` are those of
+    :class:`Options`, for all of the handlers; an upgrade has its own.
+
+    A plain request to one of the paths goes to ``wsgi_app``, too, as does a
+    WebSocket request to another path. What ``wsgi_app`` does before a request,
+    authentication for one, does not happen for WebSockets: put such a
+    middleware around this one.
+
+    Also carries out what views have asked for with :func:`respond`, which
+    syncws's own servers do by themselves.
+    """
+
+    def __init__(
+        self,
+        wsgi_app: WSGIApplication,
+        handlers: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+        **options: Unpack[RouteOptions],
+    ) -> None:
+        self.wsgi_app = carry_out_upgrades(wsgi_app)
+        for path in handlers:
+            if not path.startswith("/"):
+                raise ValueError(f"a path begins with a slash: use {'/' + path!r}, not {path!r}")
+        self._upgrades = {
+            path: handler
+            if isinstance(handler, WebSocketUpgrade)
+            else WebSocketUpgrade(handler, **options)
+            for path, handler in handlers.items()
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        upgrade = self._upgrades.get(environ.get("PATH_INFO", ""))
+        if upgrade is None or not is_websocket_request(environ):
+            return self.wsgi_app(environ, start_response)
+        return upgrade(environ, start_response)

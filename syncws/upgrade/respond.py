@@ -1,0 +1,177 @@
+"""Upgrades for frameworks whose responses can not carry one out themselves.
+
+A view returns a response of its framework's own, with the status 101, and
+notes in the environ what is to become of it; when the application has returned
+and every middleware has had its say, whoever called it opens the session. So a
+session cookie that was set is in the 101, whoever refuses the request is heard,
+and what belongs to a request, such as a database connection, is given back
+before the session begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+from ..protocol.headers import RESERVED
+from .application import (
+    WebSocketUpgrade,
+    application_instead,
+    note_refusal,
+    open_session,
+)
+from .connectors import SUPPORTED
+from .handshake import Accept, Reject, negotiate
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from typing_extensions import Unpack
+
+    from ..handlers import Handler, RawHandler
+    from ..options import RawRouteOptions, RouteOptions
+
+__all__ = ["NOT_FOR_101", "Response", "carry_out_upgrades", "respond"]
+
+#: Where a view notes its upgrade: a list, put there by ``carry_out_upgrades()``.
+ENVIRON_KEY = "syncws.deferred"
+
+#: What frameworks add to a response of their own, and a 101 does not have.
+NOT_FOR_101 = frozenset({"content-type", "content-length", "content-encoding"}) | RESERVED
+
+
+class Response(NamedTuple):
+    """What a view's response has to be made of."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def code(self) -> int:
+        """The status as a number."""
+        return int(self.status[:3])
+
+
+@overload
+def respond(
+    environ: WSGIEnvironment,
+    handler: Handler | WebSocketUpgrade,
+    *,
+    raw: Literal[False] = False,
+    **options: Unpack[RouteOptions],
+) -> Response: ...
+@overload
+def respond(
+    environ: WSGIEnvironment,
+    handler: RawHandler,
+    *,
+    raw: Literal[True],
+    **options: Unpack[RawRouteOptions],
+) -> Response: ...
+def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: Any) -> Response:
+    """The response of a view that opens a WebSocket, for any WSGI framework::
+
+        @app.get("/echo")                                   # this is Bottle
+        def view():
+            response = syncws.respond(bottle.request.environ, echo)
+            return bottle.HTTPResponse(response.body, response.status, response.headers)
+
+    The status is 101, or that of a refusal, or of ``on_non_websocket_request``.
+    After a 101, which may get headers of the application's own, cookies for
+    one, ``handler`` is called with the session when the view, and everything
+    around it, has returned. ``handler`` may be a :class:`WebSocketUpgrade`;
+    else ``options`` are those of :class:`Options`.
+
+    Raises ``RuntimeError`` on a server that is not syncws's own, unless the
+    application is wrapped in :class:`WebSocketMiddleware`.
+    """
+    upgrade = (
+        handler if isinstance(handler, WebSocketUpgrade) else WebSocketUpgrade(handler, **options)
+    )
+    instead = application_instead(environ, upgrade.options)
+    if instead is not None:
+        return _answer_of(instead, environ)
+    answer = negotiate(environ, upgrade.options)
+    if isinstance(answer, Reject):
+        note_refusal(answer, environ)
+        return Response(answer.status, answer.headers, answer.body)
+    noted = environ.get(ENVIRON_KEY)
+    if noted is None:
+        raise RuntimeError(
+            "a view can open a WebSocket on syncws's own servers, or when the application is "
+            f"wrapped in syncws.WebSocketMiddleware(app): run it on {SUPPORTED}"
+        )
+    noted[:] = [(answer, upgrade)]
+    return Response(answer.status, [], b"")
+
+
+def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Response:
+    """What an application answers, whole."""
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    body: list[bytes] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        started[:] = [(status, headers)]
+        return body.append
+
+    result = application(environ, start_response)
+    try:
+        body.extend(result)
+    finally:
+        _close(result)
+    ((status, headers),) = started
+    return Response(status, headers, b"".join(body))
+
+
+def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
+    """``application``, with the sessions opened that its views have asked for."""
+
+    def with_upgrades(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        noted: list[tuple[Accept, WebSocketUpgrade]] = []
+        headers_of_101: list[list[tuple[str, str]]] = []
+        started = False
+
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+            nonlocal started
+            started = True
+            if noted and status.startswith("101"):
+                headers_of_101[:] = [headers]
+                return lambda data: None
+            return start_response(status, headers, *exc_info)
+
+        def upgraded() -> Iterable[bytes]:
+            (answer, upgrade), (headers,) = noted[0], headers_of_101
+            extra = [(name, value) for name, value in headers if name.lower() not in NOT_FOR_101]
+            return open_session(
+                answer, upgrade.handler, upgrade.options, environ, start_response, extra
+            )
+
+        def started_late(result: Iterable[bytes]) -> Iterator[bytes]:
+            """A generator has called nothing before it is asked for the first part."""
+            try:
+                for data in result:
+                    if headers_of_101:
+                        break
+                    yield data
+            finally:
+                _close(result)
+            if headers_of_101:
+                yield from upgraded()
+
+        environ[ENVIRON_KEY] = noted
+        result = application(environ, start)
+        if not started:
+            return started_late(result)
+        if not headers_of_101:
+            return result
+        _close(result)
+        return upgraded()
+
+    return with_upgrades
+
+
+def _close(result: Iterable[bytes]) -> None:
+    """The end of a response, for who has made it."""
+    close = getattr(result, "close", None)
+    if callable(close):
+        close()

@@ -1,0 +1,406 @@
+"""Rooms over Redis: several hubs, several processes, a bus that comes and goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+from time import monotonic, sleep
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+
+from syncws import (
+    Hub,
+    HubError,
+    PreparedMessage,
+    Session,
+    hub_redis,
+)
+
+from ..conftest import MakeSession
+from ..support.background import Background, wait_until
+from ..support.pairs import PATIENCE, Peer
+from ..support.redis_server import RedisServer
+from ..support.servers import ROOT
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    made = RedisServer()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+def hub(stack: ExitStack, server: RedisServer) -> Hub:
+    made = Hub(server.url)
+    stack.callback(made.close)
+    return made
+
+
+def test_hubs_with_one_address_are_one(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    (first, one), (second, two) = make_session(), make_session()
+    with here.join("a", first), there.join("a", second):
+        here.send("a", "text")
+        there.send("a", b"\x00binary")
+        assert [one.receive(), one.receive()] == ["text", b"\x00binary"], "once each"
+        assert [two.receive(), two.receive()] in (
+            ["text", b"\x00binary"],
+            [b"\x00binary", "text"],  # its own comes first, at times
+        )
+        there.send("a", PreparedMessage("prepared"), exclude=second)
+        assert one.receive() == "prepared"
+        assert here.count("a") == there.count("a") == 2
+        assert here.members("a") == [first]
+    wait_until(lambda: here.count("a") == 0)
+
+
+def test_order_of_one_sender(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    session, peer = make_session()
+    with there.join("a", session):
+        sender = Background(lambda: [here.send("a", str(n)) for n in range(300)])  # type: ignore[func-returns-value]  # for the loop
+        assert [peer.receive() for _ in range(300)] == [str(n) for n in range(300)]
+        sender.result()
+
+
+def test_who_only_sends_needs_no_thread(server: RedisServer, stack: ExitStack) -> None:
+    sender = hub(stack, server)
+    sender.send("a", "to nobody")
+    assert not [t for t in threading.enumerate() if t.name == "syncws hub"]
+
+
+def test_only_rooms_with_members_here_are_subscribed_to(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here = hub(stack, server)
+    session, _ = make_session()
+    with redis.Redis.from_url(server.url) as client:
+
+        def channels() -> set[bytes]:
+            return {name for name in client.pubsub_channels() if b":room:" in name}
+
+        with here.join("a", session):
+            assert channels() == {b"syncws:1:room:a"}
+            with here.join("b", session):
+                assert channels() == {b"syncws:1:room:a", b"syncws:1:room:b"}
+            wait_until(lambda: channels() == {b"syncws:1:room:a"})
+        wait_until(lambda: channels() == set())
+
+
+def test_a_script_without_sessions_sends(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here = hub(stack, server)
+    session, peer = make_session()
+    with here.join("a", session):
+        code = f"import syncws; syncws.Hub({server.url!r}).send('a', 'from elsewhere')"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+        assert peer.receive() == "from elsewhere"
+
+
+def test_without_its_bus_a_room_goes_on_here_and_says_so(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    (first, one), (second, two) = make_session(), make_session()
+    with here.join("a", first), there.join("a", second):
+        server.kill()
+        with pytest.raises(HubError, match="this process only"):
+            here.send("a", "for those here")
+        assert one.receive() == "for those here"
+        with pytest.raises(HubError, match="can not be reached"):
+            here.count("a")
+        wait_until(lambda: here.gaps == there.gaps == 1)
+        assert "the hub has lost its bus" in caplog.text
+        assert here._bus is not None
+        assert not here._bus._subscribed, "who joins now waits"
+        server.start()
+        # They come back by themselves, each when it has noticed.
+        heard: list[object] = []
+
+        def listen(peer: Peer) -> None:
+            while (message := peer.receive()) != "over":
+                heard.append(message)
+
+        listening = Background(listen, two)
+
+        def send() -> bool:
+            here.send("a", "again")
+            return "again" in heard
+
+        wait_until(send)
+        here.send("a", "over")
+        listening.result()
+        wait_until(lambda: here.count("a") == 2)
+
+
+def test_joining_while_the_bus_is_away(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_redis, "SUBSCRIBE_TIMEOUT", 0.05)
+    here, there = hub(stack, server), hub(stack, server)
+    session, peer = make_session()
+    server.kill()
+    with here.join("a", session):
+        with pytest.raises(HubError):
+            here.send("a", "here")
+        assert peer.receive() == "here"
+        server.start()
+        wait_until(lambda: there.count("a") == 1)
+        there.send("a", "over the bus")
+        assert peer.receive() == "over the bus"
+
+
+def test_nobody_waits_for_a_bus_that_hangs_to_leave(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here = hub(stack, server)
+    joined, leave = threading.Barrier(5), threading.Event()
+
+    def member(session: Session) -> None:
+        with here.join("a", session):
+            joined.wait(PATIENCE)
+            assert leave.wait(PATIENCE)
+
+    members = [Background(member, make_session()[0]) for _ in range(4)]
+    joined.wait(PATIENCE)
+    server.hang()
+    leave.set()
+    for each in members:
+        each.result(hub_redis.TIMEOUT / 2)
+    assert here.members("a") == []
+    server.kill()  # what hangs there is over
+
+
+def test_what_goes_wrong_with_one_message_or_room_is_no_matter_to_others(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    session, peer = make_session()
+    parse = hub_redis._parse
+
+    class Cursed(PreparedMessage):
+        @property
+        def frame(self) -> bytes:
+            raise LookupError("as it was told")
+
+        @frame.setter
+        def frame(self, frame: bytes) -> None: ...
+
+    def parsed(data: bytes) -> PreparedMessage | None:
+        message = parse(data)
+        return Cursed("x") if message is not None and message.data == "cursed" else message
+
+    monkeypatch.setattr(hub_redis, "_parse", parsed)
+    with here.join("a", session):
+        with pytest.raises(ValueError, match="UTF-8 can not express"), here.join("\ud800", session):
+            pass
+        there.send("a", "cursed")
+        there.send("a", "fine")
+        assert peer.receive() == "fine"
+    assert "a message to 'a' could not be delivered" in caplog.text
+    assert here.gaps == 0
+
+
+class Asked:
+    """In place of redis-py's: what Redis is asked for, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bytes]] = []
+
+    def subscribe(self, *channels: bytes) -> None:
+        self.calls += [("subscribe", channel) for channel in channels]
+
+    def unsubscribe(self, *channels: bytes) -> None:
+        self.calls += [("unsubscribe", channel) for channel in channels]
+
+
+def test_a_late_confirmation_is_not_taken_for_another() -> None:
+    """A room that was left, and joined again, before Redis had said a word."""
+    bus, pubsub = hub_redis.RedisBus("redis://localhost", lambda room, message: None), Asked()
+    for count in (1, 0, 1):
+        bus._ask_for(pubsub, {"a": count})
+    assert [kind for kind, _ in pubsub.calls] == ["subscribe", "unsubscribe", "subscribe"]
+    for kind, channel in pubsub.calls:
+        assert not bus._subscribed
+        bus._take({"type": kind, "channel": channel, "data": 1})
+    assert bus._subscribed == {"a"}
+    bus._ask_for(pubsub, {"a": 0})
+    bus._ask_for(pubsub, {"a": 1})
+    bus._ask_for(pubsub, {"a": 0})
+    bus._subscribed.clear()
+    for kind, channel in pubsub.calls[3:]:
+        bus._take({"type": kind, "channel": channel, "data": 1})
+        assert not bus._subscribed
+    bus._wakeup.close()
+
+
+def test_a_flood_of_messages_keeps_nobody_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = hub_redis.RedisBus("redis://localhost", lambda room, message: None)
+    told = 0
+
+    def tell(pubsub: Any) -> None:
+        nonlocal told
+        told += 1
+        bus._closed = told > 2
+
+    class Flood(Asked):
+        connection = SimpleNamespace(_sock=True, can_read=lambda timeout: True)
+
+        def get_message(self, timeout: float) -> dict[str, Any]:
+            return {"type": "message", "channel": b"another's", "data": b""}
+
+    monkeypatch.setattr(bus, "_tell", tell)
+    monkeypatch.setattr(bus._listener, "pubsub", lambda: nullcontext(Flood()))
+    bus._listen()
+    assert told == 3
+    bus._wakeup.close()
+
+
+def test_what_redis_could_not_be_told_it_is_told_later(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = hub(stack, server), hub(stack, server)
+    (first, _), (second, _) = make_session(), make_session()
+    assert here._bus is not None
+    write = here._bus._write
+    failures = [redis.ConnectionError("as it was told")]
+
+    def failing(counts: dict[str, int], **also: Any) -> None:
+        if 0 in counts.values() and failures:
+            raise failures.pop()
+        write(counts, **also)
+
+    monkeypatch.setattr(here._bus, "_write", failing)
+    with there.join("a", second):
+        with here.join("a", first):
+            wait_until(lambda: there.count("a") == 2)
+        wait_until(lambda: there.count("a") == 1)
+    assert not failures
+
+
+def test_members_of_a_process_that_died_are_forgotten(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_redis, "ALIVE_EVERY", 0.1)
+    monkeypatch.setattr(hub_redis, "ALIVE_FOR", 1.0)
+    here = hub(stack, server)
+    session, _ = make_session()
+    with redis.Redis.from_url(server.url) as client, here.join("a", session):
+        dead = b"00" * 16
+        client.set(b"syncws:1:alive:" + dead, b"", px=300)
+        client.hset("syncws:1:count:a", dead.decode(), "5")
+        assert here.count("a") == 6
+        wait_until(lambda: here.count("a") == 1)
+        assert not client.hexists("syncws:1:count:a", dead.decode())
+        # One that is alive stays, for longer than it is believed without a sign.
+        other = hub(stack, server)
+        began = monotonic()
+        while monotonic() < began + 1.5:
+            assert other.count("a") == 1
+            sleep(0.05)  # nothing shall happen, for longer than that
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"i" * 16, b"i" * 16 + b"?what", b"i" * 16 + b"t\xff", b"\x80\x04}"]
+)
+def test_strangers_can_send_messages_and_nothing_else(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession, data: bytes
+) -> None:
+    here = hub(stack, server)
+    session, peer = make_session()
+    with redis.Redis.from_url(server.url) as client, here.join("a", session):
+        client.publish("syncws:1:room:a", data)
+        client.publish("syncws:1:room:a", b"i" * 16 + b"tfine")
+        assert peer.receive() == "fine"
+
+
+def test_a_message_too_large_for_the_bus(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_redis, "MAX_MESSAGE_SIZE", 10)
+    here = hub(stack, server)
+    session, peer = make_session()
+    with here.join("a", session):
+        with pytest.raises(HubError, match="11 bytes is too large"):
+            here.send("a", "x" * 11)
+        assert peer.receive() == "x" * 11
+        with redis.Redis.from_url(server.url) as client:
+            client.publish("syncws:1:room:a", b"i" * 16 + b"t" + b"x" * 11)
+        here.send("a", "fine")
+        assert peer.receive() == "fine"
+
+
+def test_a_closed_hub_sends_nowhere_else(server: RedisServer, make_session: MakeSession) -> None:
+    closed = Hub(server.url)
+    session, peer = make_session()
+    with closed.join("a", session):
+        closed.close()
+        with pytest.raises(HubError, match="closed"):
+            closed.send("a", "here")
+        assert peer.receive() == "here"
+    assert not [t for t in threading.enumerate() if t.name == "syncws hub"]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"  # which is the point
+)
+def test_a_hub_made_before_a_fork_works_in_the_child(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here = hub(stack, server)
+    session, peer = make_session()
+    with here.join("a", session):
+        here.send("a", "parent")
+        child = os.fork()
+        if child == 0:
+            here.send("a", "child")
+            os._exit(len(here.members("a")))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "members are the parent's"
+        assert peer.receive() == "parent"
+        assert peer.receive() == "child"
+        here.send("a", "once each")
+        assert peer.receive() == "once each"
+
+
+def test_redis_py_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "syncws.hub_redis")
+    with pytest.raises(ImportError, match=r"pip install 'syncws\[redis\]'"):
+        Hub("redis://localhost")

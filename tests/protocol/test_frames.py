@@ -1,0 +1,201 @@
+"""The fast path, held against wsproto alone."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncws.protocol.frames import PlainFrame, data_header, plain_frame_at
+from syncws.protocol.messages import (
+    Event,
+    Fault,
+    Part,
+    Protocol,
+)
+
+from ..support.faults import splits
+from ..support.pairs import frame
+
+LIMIT = 100_000
+
+opcodes = st.sampled_from([1, 2, 1, 2, 0, 8, 9, 10, 3, 15])
+payloads = st.one_of(
+    st.binary(max_size=20),
+    st.text(max_size=200).map(str.encode),
+    st.integers(0, 70_000).map(lambda size: b"\xc3\xa9" * (size // 2)),
+    st.just(b"\x03\xe8bye"),
+)
+
+
+def frames(masked: bool) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        frame,
+        opcodes,
+        payloads,
+        fin=st.booleans() | st.just(True),
+        rsv=st.sampled_from([0, 0, 0, 0, 4, 1]),
+        masked=st.sampled_from([masked] * 9 + [not masked]),
+    )
+
+
+def streams(masked: bool) -> st.SearchStrategy[bytes]:
+    """Valid frames above all; frames with anything wrong; garbage. Or only plain ones."""
+    plain = st.builds(frame, st.sampled_from([1, 2]), payloads, masked=st.just(masked))
+    anything = st.lists(frames(masked) | st.binary(max_size=10), max_size=8)
+    return (anything | st.lists(plain, min_size=1, max_size=8)).map(b"".join)
+
+
+#: Whether it is a client that receives, and what it receives.
+received = st.booleans().flatmap(
+    lambda client: st.tuples(st.just(client), streams(masked=not client))
+)
+
+
+def said(parts: list[bytes], *, client: bool, fast: bool) -> list[Event | tuple[int, str]]:
+    """All events; of a fault what the peer gets to see, not our words for it."""
+    protocol = Protocol(client=client, max_message_size=LIMIT, fast=fast)
+    events: list[Event | tuple[int, str]] = []
+    for part in parts:
+        protocol.receive_data(part)
+        while (event := protocol.next_event()) is not None:
+            events.append((event.code, event.cause) if isinstance(event, Fault) else event)
+    return events
+
+
+@settings(max_examples=400, deadline=None)
+@given(received, st.lists(st.integers(0, 1_000_000), max_size=6))
+def test_same_events_in_the_same_order(received: tuple[bool, bytes], cuts: list[int]) -> None:
+    client, stream = received
+    parts = list(splits(stream, *cuts))
+    assert said(parts, client=client, fast=True) == said(parts, client=client, fast=False)
+
+
+def said_in_parts(parts: list[bytes], after: int, *, client: bool) -> list[Event | tuple[int, str]]:
+    """As ``said()``, with every message in parts from the ``after``-th piece of input on."""
+    protocol = Protocol(client=client, max_message_size=LIMIT)
+    events: list[Event | tuple[int, str]] = []
+    message: list[str] | list[bytes] = []
+    for number, received in enumerate(parts):
+        protocol.receive_data(received)
+        while True:
+            if number >= after:
+                protocol.streaming = True
+            event = protocol.next_event()
+            if event is None:
+                break
+            if isinstance(event, Part):
+                message.append(event.data)  # type: ignore[arg-type]  # of one kind in a message
+                if event.finished:
+                    events.append(type(event.data)().join(message))  # type: ignore[arg-type]  # as above
+                    message = []
+            else:
+                events.append((event.code, event.cause) if isinstance(event, Fault) else event)
+    return events
+
+
+@settings(max_examples=400, deadline=None)
+@given(received, st.lists(st.integers(0, 1_000_000), max_size=6), st.integers(0, 4))
+def test_same_messages_in_parts(received: tuple[bool, bytes], cuts: list[int], after: int) -> None:
+    client, stream = received
+    parts = list(splits(stream, *cuts))
+    assert said_in_parts(parts, after, client=client) == said(parts, client=client, fast=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(received)
+def test_same_events_byte_by_byte(received: tuple[bool, bytes]) -> None:
+    """Each event with the same byte: neither is later than the other."""
+    client, stream = received
+    fast = Protocol(client=client, max_message_size=LIMIT)
+    slow = Protocol(client=client, max_message_size=LIMIT, fast=False)
+    for value in stream[:500]:
+        events = []
+        for protocol in (fast, slow):
+            protocol.receive_data(bytes([value]))
+            event = protocol.next_event()
+            events.append((event.code, event.cause) if isinstance(event, Fault) else event)
+        assert events[0] == events[1]
+
+
+@given(st.integers(0, 1 << 62), st.booleans(), st.booleans())
+def test_header_is_read_as_it_is_written(size: int, text: bool, masked: bool) -> None:
+    header = data_header(size, text=text, key=b"key!" if masked else b"")
+    assert plain_frame_at(b"skip" + header, 4, masked=masked) == (4 + len(header), size)
+    assert plain_frame_at(header, 0, masked=not masked) is None
+    for end in range(1, len(header)):
+        found = plain_frame_at(header[:end], 0, masked=masked)
+        assert found is not None
+        assert found[0] > end, "more has to come"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x01\x85",  # a fragment
+        b"\x80\x85",
+        b"\x88\x80",
+        b"\x89\x80",
+        b"\xc1\x85",  # compressed
+        b"\x81\x05",  # not masked
+        b"\x81\x7e\x01\x00",
+        b"\x82\xfe\x00\x7d" + b"key!",  # not the shortest way
+        b"\x82\xfe\x00\x7d",  # which shows already
+        b"\x82\xff" + (65535).to_bytes(8, "big") + b"key!",
+        b"\x82\xff" + (1 << 63).to_bytes(8, "big") + b"key!",
+    ],
+)
+def test_everything_else_is_no_plain_frame(head: bytes) -> None:
+    assert plain_frame_at(head, 0) is None
+
+
+@given(st.text(max_size=300), st.lists(st.integers(0, 1000), max_size=5))
+def test_plain_frame_in_parts(text: str, cuts: list[int]) -> None:
+    whole = frame(1, text.encode())
+    found = plain_frame_at(whole, 0)
+    assert found is not None
+    start, size = found
+    receiving = PlainFrame(text=True, size=size, key=whole[start - 4 : start])
+    *parts, last = splits(whole[start:], *cuts)
+    early = [message for part in parts if (message := receiving.take(part)) is not None]
+    message = receiving.take(last) if receiving.missing or not early else early[0]
+    assert message == text
+    assert receiving.missing == 0
+
+
+def test_declared_size_is_refused_before_the_payload_comes() -> None:
+    protocol = Protocol(max_message_size=LIMIT)
+    protocol.receive_data(frame(2, b"x" * (LIMIT + 1))[:14])
+    event = protocol.next_event()
+    assert isinstance(event, Fault)
+    assert (event.code, event.cause) == (1009, "too_big")
+
+
+def test_missing_bytes_are_known() -> None:
+    protocol = Protocol(max_message_size=LIMIT)
+    whole = frame(2, b"x" * 50_000)
+    protocol.receive_data(whole[:20_000])
+    assert protocol.next_event() is None
+    assert protocol.missing == len(whole) - 20_000
+    protocol.receive_data(whole[20_000:])
+    assert protocol.next_event() == b"x" * 50_000
+    assert protocol.missing == 0
+
+
+@pytest.mark.parametrize("opcode", [1, 2])
+def test_a_message_that_comes_byte_by_byte_takes_no_more_memory(opcode: int) -> None:
+    protocol = Protocol(max_message_size=LIMIT)
+    whole = frame(opcode, b"x" * 50_000)
+    tracemalloc.start()
+    for value in whole[:-1]:
+        protocol.receive_data(bytes([value]))
+        assert protocol.next_event() is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    protocol.receive_data(whole[-1:])
+    message = protocol.next_event()
+    assert isinstance(message, (str, bytes))
+    assert len(message) == 50_000
+    assert peak < 6 * 50_000

@@ -1,0 +1,243 @@
+"""The benchmark: what it makes of figures, and that its clients measure what they should."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ..benchmark import chart, programs, report
+from ..benchmark.cases import (
+    CASES,
+    Case,
+    Metric,
+    Sample,
+    echo,
+    idle,
+)
+from ..benchmark.contestants import CONTESTANTS, Contestant
+from ..benchmark.programs import Client, ClientError
+from ..benchmark.results import (
+    Round,
+    Summary,
+    figure,
+    ratio,
+    rows,
+)
+from ..support.background import Background
+from ..support.servers import ROOT
+
+needs_gcc = pytest.mark.skipif(
+    shutil.which("gcc") is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
+    reason="the clients are written in C, and gcc is not installed",
+)
+
+
+def busy(rate: float) -> Sample:
+    return {"rate": rate, "p99_us": 1e6 / rate, "client_busy": 0.25, "server_busy": 0.5}
+
+
+@pytest.fixture
+def case() -> Case:
+    metrics = [Metric("rate", "messages/s"), Metric("p99_us", "p99", less_is_better=True)]
+    return Case("small & quick", echo(1, 32), metrics, ["websockets", "ceiling"])
+
+
+@pytest.fixture
+def rounds() -> list[Round]:
+    """In the second one the whole machine is slow."""
+    return [
+        {"a": {"syncws": busy(4000), "websockets": busy(1000), "ceiling": busy(8000)}},
+        {"a": {"syncws": busy(2000), "websockets": busy(400), "ceiling": busy(2000)}},
+        {"a": {"syncws": busy(3000), "websockets": busy(1000), "ceiling": busy(9000)}},
+    ]
+
+
+def test_summary_is_median_least_and_most() -> None:
+    assert Summary.of([3.0, 1.0, 2.5]) == Summary(2.5, 1.0, 3.0)
+
+
+def test_figures_are_those_of_one_server(rounds: list[Round]) -> None:
+    assert figure(rounds, "a", "syncws", "rate") == Summary(3000, 2000, 4000)
+
+
+def test_ratios_are_taken_within_a_round(rounds: list[Round]) -> None:
+    # Between the medians it would be 3: a ratio that no round has shown alone.
+    assert ratio(rounds, "a", "rate", "syncws", "websockets") == Summary(4, 3, 5)
+
+
+def test_a_row_for_each_metric(case: Case, rounds: list[Round]) -> None:
+    found = rows({"a": case}, rounds)
+    assert [row.metric.key for row in found] == ["rate", "p99_us"]
+    assert found[0].servers == ["syncws", "websockets", "ceiling"]
+
+
+def test_table_of_ratios(case: Case, rounds: list[Round]) -> None:
+    lines = report.ratios(rounds, rows({"a": case}, rounds)).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["", "syncws", "websockets"]
+    assert cells[2] == [
+        "small & quick: messages/s",
+        "3,000 (2,000 to 4,000)",
+        "4.00x (3.00 to 5.00) of 1,000",
+    ]
+    assert cells[3][0] == "small & quick: p99 (less is better)"
+
+
+def test_headroom_is_told_with_how_busy_both_sides_are(case: Case, rounds: list[Round]) -> None:
+    line = report.headroom(rounds, rows({"a": case}, rounds)).splitlines()[2]
+    assert "syncws, 3,000" in line
+    assert re.findall(r"\d+%", line) == ["25%", "50%", "25%", "50%"]
+    assert "2.00x" in line
+
+
+def test_unanswered_closes_are_told(case: Case, rounds: list[Round]) -> None:
+    found = rows({"a": case}, rounds)
+    assert report.faults(rounds, found) == ""
+    rounds[1]["a"]["websockets"]["unanswered"] = 0.125
+    assert report.faults(rounds, found).startswith("websockets closed up to 12.5% ")
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is installed here, and whatever is not."""
+    monkeypatch.setattr(report, "version", lambda package: "4.7.11")
+
+
+@pytest.mark.usefixtures("versions")
+def test_report_names_versions_and_no_host(case: Case, rounds: list[Round]) -> None:
+    text = report.markdown(rounds, rows({"a": case}, rounds), 2.0)
+    assert "3 rounds, 2 s for each" in text
+    assert "websockets 4.7.11" in text
+    assert os.uname().nodename not in text
+    assert str(ROOT) not in text
+
+
+@pytest.mark.usefixtures("versions")
+def test_report_without_the_ceiling_has_no_table_of_it(case: Case, rounds: list[Round]) -> None:
+    for one in rounds:
+        del one["a"]["ceiling"]
+    assert "bottleneck" not in report.markdown(rounds, rows({"a": case}, rounds), 2.0)
+
+
+def test_chart_has_a_bar_for_each_server_but_the_ceiling(case: Case, rounds: list[Round]) -> None:
+    image = ElementTree.fromstring(chart.svg(rounds, rows({"a": case}, rounds)))
+    space = "{http://www.w3.org/2000/svg}"
+    bars = [bar.attrib for bar in image.iter(f"{space}rect")]
+    assert [bar["class"] for bar in bars] == ["ours", "bar"] * 2
+    # 4,000 messages a second, the most of all rounds, are as wide as there is room.
+    assert float(bars[0]["width"]) == pytest.approx(chart.BAR_WIDTH * 3 / 4)
+    assert float(bars[1]["width"]) == pytest.approx(chart.BAR_WIDTH / 4)
+    texts = [text.text for text in image.iter(f"{space}text")]
+    assert "small & quick" in texts
+    assert "3,000" in texts
+
+
+def test_every_case_is_of_known_servers() -> None:
+    for case in CASES.values():
+        assert set(case.servers) <= set(CONTESTANTS)
+
+
+def test_without_speedups_masks_in_python() -> None:
+    code = (
+        "import tests.benchmark.apps.gunicorn_settings, syncws.masking as masking;"
+        "print(masking.mask is masking.mask_in_python)"
+    )
+    environ = CONTESTANTS["syncws-without-speedups"].environ
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True\n"
+
+
+@pytest.fixture(autouse=True)
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled here is compiled for this test."""
+    monkeypatch.setattr(programs, "COMPILED", tmp_path)
+
+
+@needs_gcc
+@pytest.mark.load
+@pytest.mark.parametrize("name", ["1x32", "100x16x32", "1x1m", "sessions", "http"])
+@pytest.mark.parametrize("contestant", ["syncws", "ceiling"])
+def test_clients_measure_a_rate(name: str, contestant: str) -> None:
+    core = min(os.sched_getaffinity(0))
+    with CONTESTANTS[contestant].running(core) as server:
+        sample = CASES[name].measure(server, core, 0.1)
+    assert sample["rate"] > 0
+    assert sample["p99_us"] > 0
+    assert sample["client_busy"] > 0
+    assert sample["unanswered"] == 0
+
+
+@needs_gcc
+@pytest.mark.load
+def test_idle_sessions_take_memory() -> None:
+    core = min(os.sched_getaffinity(0))
+    with CONTESTANTS["syncws"].running(core) as server:
+        sample = idle(100)(server, core, 0.1)
+    assert 1 < sample["memory_kib"] < 1000
+
+
+def answer_once(listener: socket.socket, response: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            request += connection.recv(65536)
+        connection.sendall(response)
+
+
+ACCEPT = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("program", "response", "complaint"),
+    [
+        ("echo", b"HTTP/1.1 400 Bad Request\r\n\r\n", "refused to upgrade: HTTP/1.1 400"),
+        ("echo", b"HTTP/1.1 101 -\r\n\r\n", "Sec-WebSocket-Accept is wrong"),
+        ("echo", b"", "no answer to the opening handshake"),
+        ("echo", b"HTTP/1.1 101 -\r\n" + ACCEPT, "closed a connection|cannot send|cannot receive"),
+        ("echo", b"HTTP/1.1 101 -\r\n" + ACCEPT + b"\x82\x03abc", "3 bytes instead of 4"),
+        ("echo", b"HTTP/1.1 101 -\r\n" + ACCEPT + b"\x82\x04abCd", "differs"),
+        ("echo", b"HTTP/1.1 101 -\r\n" + ACCEPT + b"\x89\x00", "begins with 0x89"),
+        ("http", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "not a 200"),
+        ("http", b"HTTP/1.1 200 OK\r\n\r\n", "not a 200 with a length"),
+    ],
+)
+def test_a_client_says_what_a_server_did_wrong(
+    program: str, response: bytes, complaint: str
+) -> None:
+    rest = [4, 1] if program == "echo" else []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Background(answer_once, listener, response)
+        port = listener.getsockname()[1]
+        client = Client(program, port, "/echo", 1, 0.1, *rest)
+        with client, pytest.raises(ClientError, match=complaint):
+            client.finish()
+        server.result()
+
+
+def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match="install gcc"):
+        programs.build("echo")
+
+
+def test_what_is_not_installed_is_named() -> None:
+    absent = Contestant("absent", [], ["pytest", "no-such-package-of-syncws"])
+    assert absent.missing() == ["no-such-package-of-syncws"]

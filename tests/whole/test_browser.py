@@ -1,0 +1,171 @@
+"""The chat in a real browser, twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+from ..support.pairs import PATIENCE
+from ..support.redis_server import RedisServer
+from ..support.servers import Server, gunicorn
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(
+        not os.environ.get("SYNCWS_TEST_EVERYTHING")
+        and not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="needs Chromium: Debian's packages chromium and chromium-driver",
+    ),
+]
+
+
+class Browser:
+    """A window with the chat in it."""
+
+    def __init__(self, folder: Path) -> None:
+        options = ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            "--window-size=900,700",
+            f"--user-data-dir={folder}",
+        ):
+            options.add_argument(argument)
+        self.driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+
+    def type(self, text: str) -> None:
+        self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
+
+    def wait_for(self, element: str, text: str, timeout: float = 3 * PATIENCE) -> None:
+        def shown(driver: Chrome) -> bool:
+            return text in driver.find_element(By.ID, element).text
+
+        WebDriverWait(self.driver, timeout, poll_frequency=0.05).until(
+            shown, f"{text!r} is not shown in {element}"
+        )
+
+
+@pytest.fixture
+def browsers(tmp_path: Path) -> Iterator[tuple[Browser, Browser]]:
+    made: list[Browser] = []
+    try:
+        for name in ("one", "two"):
+            made.append(Browser(tmp_path / name))
+        yield made[0], made[1]
+    finally:
+        for browser in made:
+            browser.driver.quit()
+
+
+def start(port: int = 0) -> Server:
+    return gunicorn("examples.chat:app", f"--bind=127.0.0.1:{port}")
+
+
+def test_two_browsers_talk_and_reconnect(browsers: tuple[Browser, Browser]) -> None:
+    ann, bob = browsers
+    with start() as server:
+        ann.open(server.url("/", "http"))
+        ann.type("Ann")
+        ann.wait_for("state", "connected")
+        bob.open(server.url("/?name=Bob", "http"))
+        ann.wait_for("log", "Bob joined")
+        bob.wait_for("members", "2 here")
+        ann.type("hello, Bob")
+        bob.wait_for("log", "hello, Bob")
+        bob.type("<i>hello</i>, Ann")
+        ann.wait_for("log", "<i>hello</i>, Ann")
+        # Chromium would keep the connection of a page that it keeps for the
+        # back button; the page knows better.
+        bob.open("about:blank")
+        ann.wait_for("log", "Bob left")
+        bob.open(server.url("/?name=Bob", "http"))
+        ann.wait_for("members", "2 here")
+        port = server.port
+        server.signal(signal.SIGTERM)
+        server.wait()
+        assert "Traceback" not in server.output
+    for browser in browsers:
+        browser.wait_for("state", "reconnecting")
+    with start(port):
+        for browser in browsers:
+            browser.wait_for("state", "connected")
+            browser.wait_for("members", "2 here")
+        bob.type("back again")
+        ann.wait_for("log", "back again")
+        folder = os.environ.get("SYNCWS_SCREENSHOTS")
+        if folder:
+            ann.driver.save_screenshot(f"{folder}/chat.png")
+
+
+def test_browsers_on_different_workers_talk(
+    browsers: tuple[Browser, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over Redis, which is killed and comes back."""
+    ann, bob = browsers
+    redis = RedisServer()
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    try:
+        with gunicorn("tests.support.chat_app:app", "--workers=4") as server:
+            server.wait_for_line("worker is ready", count=4)
+            ann.open(server.url("/?name=Ann", "http"))
+            ann.wait_for("state", "connected")
+            # Until they are on different workers: who accepts first is anybody's guess.
+            while True:
+                bob.open(server.url("/?name=Bob", "http"))
+                bob.wait_for("members", "2 here")
+                if len(members_by_worker(server)) == 2:
+                    break
+                bob.open("about:blank")
+                ann.wait_for("members", "1 here")
+            ann.type("hello, Bob")
+            bob.wait_for("log", "hello, Bob")
+            requests.post(server.url("/notify", "http"), {"text": "lunch"}, timeout=PATIENCE)
+            for browser in browsers:
+                browser.wait_for("log", "lunch")
+            redis.kill()
+            server.wait_for_line("the hub has lost its bus", count=2)
+            ann.type("is anybody there?")
+            ann.wait_for("log", "is anybody there?")
+            redis.start()
+            number = 0
+            while "back again" not in bob.driver.find_element(By.ID, "log").text:
+                number += 1
+                ann.type(f"back again {number}")
+                ann.wait_for("log", f"back again {number}")
+            server.stop()
+            assert "Traceback" not in server.output
+    finally:
+        redis.kill()
+
+
+def members_by_worker(server: Server) -> dict[str, int]:
+    """How many of the two are in each worker; asked until all of them have been found."""
+    found: dict[str, int] = {}
+    deadline = time.monotonic() + 3 * PATIENCE
+    while sum(found.values()) != 2:
+        assert time.monotonic() < deadline, found
+        found.update(server.get("/members").json())
+    return {pid: number for pid, number in found.items() if number}

@@ -1,0 +1,156 @@
+"""The examples, as the README runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import websocket
+from flask import Flask
+
+import syncws
+from examples import typed_app
+from syncws.flask import WebSockets
+from syncws.testing import WebSocketClient
+
+from ..support.clients import connect
+from ..support.pairs import PATIENCE
+from ..support.servers import ROOT, Server, gunicorn
+
+
+@pytest.fixture(scope="module")
+def chat() -> Iterator[Server]:
+    with gunicorn("examples.chat:app") as running:
+        yield running
+
+
+def join(server: Server, name: str) -> Any:
+    client = websocket.create_connection(server.url("/chat"), timeout=PATIENCE)
+    client.send(name)
+    return client
+
+
+def next_said(client: Any) -> Any:
+    return json.loads(client.recv())
+
+
+def test_echo() -> None:
+    with gunicorn("examples.echo:app") as server:
+        assert "/echo" in server.get("/").text
+        client = websocket.create_connection(server.url("/echo"), timeout=PATIENCE)
+        client.send("hello")
+        assert client.recv() == "hello"
+        client.close()
+        assert server.get("/echo").status_code == 501
+
+
+def test_the_other_shapes_of_a_handler_in_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    section = (ROOT / "README.md").read_text().partition("## Other shapes of a handler\n")[2]
+    (code, *_) = re.findall("```python\n(.*?)```", section, re.DOTALL)
+    app = Flask(__name__)
+    exec(code, {"syncws": syncws, "time": time, "websockets": WebSockets(app)})
+    client = WebSocketClient(app)
+    with client.connect("/shout") as peer:
+        peer.send("hello")
+        assert peer.receive(PATIENCE) == "HELLO"
+    with client.connect("/clock") as peer:
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", str(peer.receive(PATIENCE)))
+        peer.send("to be printed")
+    with client.connect("/greeter") as peer:
+        peer.send("Ann")
+        peer.send("hello")
+        assert peer.receive(PATIENCE) == "Ann: hello"
+    assert "to be printed\nAnn has gone: the peer closed" in capsys.readouterr().out
+
+
+def test_the_echo_of_the_page_on_raw_sessions() -> None:
+    (code,) = re.findall("```python\n(.*?)```", (ROOT / "docs/raw.md").read_text(), re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)
+    with syncws.serve(module["echo"], "127.0.0.1", 0) as server:
+        peer = connect(server.port, "/")
+        peer.ping(b"are you there?")
+        assert peer.expect_pong() == b"are you there?"
+        peer.send("hello")
+        assert peer.receive() == "hello"
+        peer.send_close(4000, "bye")
+        assert peer.expect_close() == (4000, "bye")
+        peer.expect_end()
+        peer.close_socket()
+
+
+def test_chat(chat: Server) -> None:
+    assert "<!doctype html>" in chat.get("/").text
+    ann = join(chat, "Ann")
+    assert next_said(ann) == {"type": "join", "name": "Ann", "count": 1}
+    bob = join(chat, " Bob ")
+    joined = {"type": "join", "name": "Bob", "count": 2}
+    assert next_said(ann) == next_said(bob) == joined
+    bob.send("héllo <b>")
+    said = {"type": "say", "name": "Bob", "text": "héllo <b>", "count": 2}
+    assert next_said(ann) == next_said(bob) == said
+    bob.close()
+    assert next_said(ann) == {"type": "leave", "name": "Bob", "count": 1}
+    assert requests.post(chat.url("/notify", "http"), {"text": "lunch"}, timeout=PATIENCE).ok
+    assert next_said(ann) == {"type": "say", "name": "notice", "text": "lunch", "count": 1}
+    ann.close()
+
+
+def test_chat_limits_what_a_message_may_be(chat: Server) -> None:
+    ann = join(chat, "Ann")
+    next_said(ann)
+    ann.send("x" * 20_000)
+    opcode, data = ann.recv_data()
+    assert opcode == websocket.ABNF.OPCODE_CLOSE
+    assert data[:2] == (1009).to_bytes(2, "big")
+    ann.shutdown()
+
+
+def test_settings_of_the_readme_are_valid() -> None:
+    """gunicorn picks up ``gunicorn.conf.py`` where it is started."""
+    settings: dict[str, Any] = {}
+    exec((ROOT / "gunicorn.conf.py").read_text(), settings)
+    assert settings["worker_class"] == "syncws.worker.WebSocketWorker"
+    from gunicorn.config import Config
+
+    known = Config().settings
+    assert {name for name in settings if not name.startswith("__")} <= set(known)
+
+
+def test_the_typed_application() -> None:
+    client = WebSocketClient(typed_app.app)
+    ann = client.connect("/rooms/red/1?name=Ann", subprotocols=["chat"])
+    bob = client.connect("/rooms/red/1?name=Bob", headers={"Origin": "https://elsewhere.example"})
+    ann.send("hello")
+    assert [ann.receive(), bob.receive()] == ["Ann: hello"] * 2
+    assert ann.subprotocol == "chat"
+    ann.send(b"")
+    assert ann.wait_closed().code == 1003
+    ann.close()
+    bob.close()
+    with client.connect("/add") as peer:
+        peer.send_json([1, 2, 3])
+        assert peer.receive_json() == {"sum": 6}
+    with client.connect("/count/2") as peer:
+        for message in "abc":
+            peer.send(message)
+        assert [peer.receive(), peer.receive()] == ["0 a", "1 b"]
+        assert peer.wait_closed().reason == "that is all"
+    with client.connect("/frames") as peer:
+        peer.ping(b"own")
+        assert peer.receive_ping() == b"own"
+        peer.send("one")
+        assert peer.receive() == "one"
+    with client.connect("/journal") as peer:
+        peer.send("an entry")
+        assert peer.receive() == "1 entries"
+    assert typed_app.journal.entries.get(timeout=PATIENCE) == "49152: an entry"
+    assert typed_app.app.test_client().get("/figures").json == {
+        "open": syncws.stats().open,
+        "received": syncws.stats().messages_received,
+    }

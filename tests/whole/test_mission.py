@@ -1,0 +1,40 @@
+"""docs/mission.md lists every capability with the tests that show it: neither is forgotten."""
+
+from __future__ import annotations
+
+import re
+
+from ..support.servers import ROOT
+
+PAGE = ROOT / "docs" / "mission.md"
+ROWS = (
+    [f"A{n}" for n in range(1, 12)]
+    + [f"B{n}" for n in range(1, 5)]
+    + [f"C{n}" for n in range(1, 18)]
+    + [f"D{n}" for n in range(1, 10)]
+    + [f"E{n}" for n in range(1, 3)]
+)
+
+
+def listed() -> dict[str, list[str]]:
+    rows = re.findall(r"^\| ([A-E]\d+) \| .* \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    return {row: re.findall(r"`(test_\w+)`", tests) for row, tests in rows}
+
+
+def existing() -> set[str]:
+    sources = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    return {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.M)}
+
+
+def test_every_row_is_listed_with_a_test_of_its_name() -> None:
+    rows = listed()
+    assert list(rows) == ROWS
+    for row, tests in rows.items():
+        assert tests, f"{row} has no test"
+        for test in tests:
+            assert test.startswith(f"test_{row.lower()}_"), f"{test} is not named after {row}"
+
+
+def test_every_listed_test_exists_and_every_test_is_listed() -> None:
+    named = {test for test in existing() if re.match(r"test_[a-e]\d+_", test)}
+    assert {test for tests in listed().values() for test in tests} == named
