@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
+from gunicorn.reloader import ReloaderBase
+
 from syncws.worker import slow_heads
 
 from . import app
 
 threads = 2
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    if worker.cfg.reload:
+        announce_first_look(worker.log)
+
+
+def announce_first_look(log: Any) -> None:
+    """Log when gunicorn's reloader has noted the time of every file.
+
+    It compares with these times from then on. A file that changes before is not noticed.
+    """
+    get_files = ReloaderBase.get_files
+    looks = 0
+
+    def announcing(self: ReloaderBase) -> list[str]:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            log.info("the reloader knows every file")
+        return get_files(self)
+
+    ReloaderBase.get_files = announcing  # type: ignore[method-assign]  # gunicorn has no hook for it
 
 
 def post_worker_init(worker: Any) -> None:

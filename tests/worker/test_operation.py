@@ -181,6 +181,7 @@ def test_reload_on_change_says_goodbye(tmp_path: object) -> None:
         "watched_app:app", "--reload", "--reload-engine=poll", f"--pythonpath={folder}"
     ) as server:
         peer = connect(server.port, "/echo")
+        server.wait_for_line("the reloader knows every file")
         module.write_text("from tests.support.app import app  # changed\n")
         assert peer.answer_close() == (1001, "")
         peer.expect_end()
