@@ -9,10 +9,10 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..system.transport import BrokenError, DeadlineError, make_transport
-from ..upgrade.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from ..upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
 from ..upgrade.handshake import is_websocket_request
 from .http1 import BadRequestError, HttpConnection
-from .wsgi import Response, answer_request, make_environ
+from .wsgi import ResponseWriter, answer_request, make_environ
 
 if TYPE_CHECKING:
     import socket
@@ -102,7 +102,7 @@ class ServerConnection(threading.Thread):
                 request = self._http.next_request()
             except BadRequestError as exc:
                 logger.info("bad request in %s: %s", self.name, exc)
-                Response(self._http).refuse(exc.status, str(exc))
+                ResponseWriter(self._http).refuse(exc.status, str(exc))
                 return
             if request is None:
                 return
@@ -119,12 +119,12 @@ class ServerConnection(threading.Thread):
     def _answer(self, request: h11.Request) -> None:
         started = monotonic()
         environ = make_environ(request, self._http, self._base_environ)
-        response = Response(self._http, request.method)
+        response = ResponseWriter(self._http, request.method)
         if is_websocket_request(environ) or self._only_one_request:
             # What the peer has sent behind a request for a WebSocket are
             # frames, and never another HTTP request.
             self._http.closing = True
-        environ[ENVIRON_KEY] = ServerConnector(self._sock, self._http, response, self._sessions)
+        environ[CONNECTION_KEY] = ServerConnector(self._sock, self._http, response, self._sessions)
         try:
             answer_request(self._application, environ, response)
         finally:
@@ -147,7 +147,7 @@ class ServerConnector(Connector):
         self,
         sock: socket.socket,
         http: HttpConnection,
-        response: Response,
+        response: ResponseWriter,
         sessions: Registry,
     ) -> None:
         self.socket = sock

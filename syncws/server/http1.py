@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import h11
 
 from ..system.transport import BrokenError, DeadlineError
+from ..upgrade.http_times import HEAD_TIMEOUT, LINGER
 
 if TYPE_CHECKING:
     from ..system.transport import Transport
@@ -24,18 +25,8 @@ __all__ = ["BadRequestError", "HttpConnection"]
 
 Event: TypeAlias = h11.Request | h11.Data | h11.EndOfMessage | h11.ConnectionClosed
 
-#: Seconds for a request's head, from the connection, or the answer before, on:
-#: both a slow client and an idle one hold a thread. Precedents: Apache's
-#: RequestReadTimeout 20, waitress 120, uvicorn 5 between requests.
-HEAD_TIMEOUT = 20.0
-
 #: Seconds without a byte of a body, either way, after which a peer is given up.
 BODY_TIMEOUT = 20.0
-
-#: Seconds for a peer to read an answer that came before it was done with
-#: sending: to close earlier would take the answer from it (RFC 9112 section
-#: 9.6). Precedent: gunicorn.
-LINGER = 2.0
 
 #: Bytes of a body that the application has left unread: with up to so many the
 #: connection can go on, with more it is cheaper to open another. Precedent: gunicorn.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .http1 import HttpConnection
 
-__all__ = ["Response", "answer_request", "make_environ", "run_application"]
+__all__ = ["ResponseWriter", "answer_request", "make_environ", "run_application"]
 
 logger = logging.getLogger("syncws")
 
@@ -103,7 +103,7 @@ class _RequestBody(io.RawIOBase):
         return size
 
 
-class Response:
+class ResponseWriter:
     """What an application answers one request with."""
 
     def __init__(self, connection: HttpConnection, method: bytes = b"") -> None:
@@ -197,7 +197,7 @@ class Response:
 
 
 def answer_request(
-    application: WSGIApplication, environ: WSGIEnvironment, response: Response
+    application: WSGIApplication, environ: WSGIEnvironment, response: ResponseWriter
 ) -> None:
     """Run the application, and answer in its place if it fails.
 
@@ -217,7 +217,7 @@ def answer_request(
 
 
 def run_application(
-    application: WSGIApplication, environ: WSGIEnvironment, response: Response
+    application: WSGIApplication, environ: WSGIEnvironment, response: ResponseWriter
 ) -> None:
     """Run the application, and send what it answers; raises whatever it raises."""
     result: Iterable[bytes] = application(environ, response.start_response)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..server.connection import ServerConnector
 from ..server.http1 import HttpConnection
-from ..server.wsgi import Response, make_environ, run_application
+from ..server.wsgi import ResponseWriter, make_environ, run_application
 from ..session import running
 from ..session.registry import Registry
 from ..system.transport import BrokenError, DeadlineError, make_transport
-from ..upgrade.connectors import ENVIRON_KEY
+from ..upgrade.connectors import CONNECTION_KEY
 
 if TYPE_CHECKING:
     import socket
@@ -106,8 +106,8 @@ class Application(threading.Thread):
             request = http.next_request()
             if request is not None:
                 environ = make_environ(request, http, self._environ)
-                response = Response(http, request.method)
-                environ[ENVIRON_KEY] = _Connector(self, http, response)
+                response = ResponseWriter(http, request.method)
+                environ[CONNECTION_KEY] = _Connector(self, http, response)
                 run_application(self._application, environ, response)
         except (BrokenError, DeadlineError):
             pass  # the peer has gone, as it was told to
@@ -144,7 +144,9 @@ class Application(threading.Thread):
 class _Connector(ServerConnector):
     """Tells the test's side what becomes of the request."""
 
-    def __init__(self, application: Application, http: HttpConnection, response: Response) -> None:
+    def __init__(
+        self, application: Application, http: HttpConnection, response: ResponseWriter
+    ) -> None:
         super().__init__(application.socket, http, response, Registry())
         self._under_test = application
 

@@ -20,7 +20,7 @@ from ..session.raw import RawSession
 from ..session.registry import REGISTRY
 from ..session.running import check_handler, run_handler
 from ..session.session import Session
-from .connectors import connect
+from .connectors import connector_for
 from .handshake import (
     Accept,
     Reject,
@@ -155,7 +155,7 @@ def open_session(
     extra_headers: Sequence[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     """Carry out an accepted handshake: the 101, the handler, the end."""
-    connector = connect(environ)
+    connector = connector_for(environ)
     received = connector.take_received()
     transport = connector.transport()
     transport.received += len(received)

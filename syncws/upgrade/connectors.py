@@ -1,7 +1,7 @@
 """Where a session's socket comes from: one connector for each kind of server.
 
 WSGI knows no sockets (PEP 3333), so each server that syncws runs on hands its
-own over in its own way. A connector is found for a request with ``connect()``;
+own over in its own way. A connector is found for a request with ``connector_for()``;
 a server that knows syncws, such as its gunicorn worker, puts one of its own
 into ``environ["syncws.connection"]``.
 """
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..session.common import CommonSession
     from ..system.transport import Transport
 
-__all__ = ["Connector", "accept_through_wsgi", "connect"]
+__all__ = ["Connector", "accept_through_wsgi", "connector_for"]
 
-ENVIRON_KEY = "syncws.connection"
+CONNECTION_KEY = "syncws.connection"
 
 SUPPORTED = (
     "gunicorn with the worker class syncws.worker.WebSocketWorker (for production), "
@@ -61,12 +61,12 @@ class Connector(ABC):
         """The session is over, and ``sent`` bytes were sent in it. It may not have opened."""
 
 
-def connect(environ: WSGIEnvironment) -> Connector:
+def connector_for(environ: WSGIEnvironment) -> Connector:
     """The connector for a request.
 
     Raises ``RuntimeError`` on a server that syncws can not run on.
     """
-    connector = environ.get(ENVIRON_KEY)
+    connector = environ.get(CONNECTION_KEY)
     if isinstance(connector, Connector):
         return connector
     if "werkzeug.socket" in environ:

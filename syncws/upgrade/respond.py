@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from ..handlers import Handler, RawHandler
     from ..options import RawRouteOptions, RouteOptions
 
-__all__ = ["NOT_FOR_101", "Response", "carry_out_upgrades", "respond"]
+__all__ = ["NOT_FOR_101", "ResponseParts", "carry_out_upgrades", "respond"]
 
 #: Where a view notes its upgrade: a list, put there by ``carry_out_upgrades()``.
-ENVIRON_KEY = "syncws.deferred"
+DEFERRED_KEY = "syncws.deferred"
 
 #: What frameworks add to a response of their own, and a 101 does not have.
 NOT_FOR_101 = frozenset({"content-type", "content-length", "content-encoding"}) | RESERVED
 
 
-class Response(NamedTuple):
+class ResponseParts(NamedTuple):
     """What a view's response has to be made of."""
 
     status: str
@@ -59,7 +59,7 @@ def respond(
     *,
     raw: Literal[False] = False,
     **options: Unpack[RouteOptions],
-) -> Response: ...
+) -> ResponseParts: ...
 @overload
 def respond(
     environ: WSGIEnvironment,
@@ -67,8 +67,8 @@ def respond(
     *,
     raw: Literal[True],
     **options: Unpack[RawRouteOptions],
-) -> Response: ...
-def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: Any) -> Response:
+) -> ResponseParts: ...
+def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: Any) -> ResponseParts:
     """The response of a view that opens a WebSocket, for any WSGI framework::
 
         @app.get("/echo")                                   # this is Bottle
@@ -94,18 +94,18 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
     answer = negotiate(environ, upgrade.options)
     if isinstance(answer, Reject):
         note_refusal(answer, environ)
-        return Response(answer.status, answer.headers, answer.body)
-    noted = environ.get(ENVIRON_KEY)
+        return ResponseParts(answer.status, answer.headers, answer.body)
+    noted = environ.get(DEFERRED_KEY)
     if noted is None:
         raise RuntimeError(
             "a view can open a WebSocket on syncws's own servers, or when the application is "
             f"wrapped in syncws.WebSocketMiddleware(app): run it on {SUPPORTED}"
         )
     noted[:] = [(answer, upgrade)]
-    return Response(answer.status, [], b"")
+    return ResponseParts(answer.status, [], b"")
 
 
-def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Response:
+def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> ResponseParts:
     """What an application answers, whole."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     body: list[bytes] = []
@@ -120,7 +120,7 @@ def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Respon
     finally:
         _close(result)
     ((status, headers),) = started
-    return Response(status, headers, b"".join(body))
+    return ResponseParts(status, headers, b"".join(body))
 
 
 def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
@@ -158,7 +158,7 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
             if headers_of_101:
                 yield from upgraded()
 
-        environ[ENVIRON_KEY] = noted
+        environ[DEFERRED_KEY] = noted
         result = application(environ, start)
         if not started:
             return started_late(result)

@@ -17,11 +17,11 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from ..upgrade.http_times import LINGER
+
 __all__ = ["Lingering"]
 
-#: Seconds that a peer has to close, and bytes that are thrown away until then.
-#: As in gunicorn.
-LINGER = 2.0
+#: Bytes that are thrown away while the connection waits for its peer to close. As in gunicorn.
 MAX_DRAINED = 64 * 1024
 
 

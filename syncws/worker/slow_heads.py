@@ -22,16 +22,13 @@ from time import monotonic
 from typing import Any
 
 from ..system.scheduler import SCHEDULER
+from ..upgrade.http_times import HEAD_TIMEOUT
 
 __all__ = ["Head", "SlowHeads", "look_at_head"]
 
 #: Seconds that a pool thread waits for the first byte of a head before it leaves
 #: that to the main thread. Most requests come right behind their connections.
 FIRST_BYTE = 0.005
-
-#: Seconds that a TLS handshake and a request's head may take. Precedent: 20 to
-#: 40 in Apache.
-HEAD_TIMEOUT = 20.0
 
 #: Bytes that most heads do not have; what gunicorn reads at once.
 _USUAL = 8 * 1024

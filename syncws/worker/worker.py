@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from ..session.registry import REGISTRY, stats
 from ..upgrade.application import BUSY, refuse
-from ..upgrade.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from ..upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
 from ..upgrade.handshake import Reject
 from ..upgrade.respond import carry_out_upgrades
 from .lingering import Lingering
@@ -216,7 +216,7 @@ class WebSocketWorker(ThreadWorker):
                 # Bytes that the peer sent behind its request are the
                 # WebSocket's, and never another HTTP request.
                 connector.response.force_close()
-                environ[ENVIRON_KEY] = connector
+                environ[CONNECTION_KEY] = connector
                 return upgrading(environ, start_response)
             return application(environ, start_response)
 

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 import syncws
-from syncws.upgrade.connectors import ENVIRON_KEY, Connector
+from syncws.upgrade.connectors import CONNECTION_KEY, Connector
 
 from ..support.background import Background
 from ..support.certificates import make_certificate
@@ -60,7 +60,7 @@ def test_d1_the_server_provides_a_connector() -> None:
     found: list[Any] = []
 
     def application(environ: Any, start_response: Any) -> Any:
-        found.append(environ[ENVIRON_KEY])
+        found.append(environ[CONNECTION_KEY])
         return echo_application(environ, start_response)
 
     with syncws.serve(application, "127.0.0.1", 0) as server:

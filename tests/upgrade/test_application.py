@@ -18,7 +18,7 @@ from syncws import (
     Session,
 )
 from syncws.base import BaseSession
-from syncws.upgrade.connectors import ENVIRON_KEY, Connector, accept_through_wsgi
+from syncws.upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
 from syncws.upgrade.handshake import Accept
 
 from ..conftest import MakeSession
@@ -59,7 +59,7 @@ class Call:
         self.ours, theirs = tcp_pair()
         self.peer = Peer(theirs)
         self.connector = LoopbackConnector(self.ours)
-        self.environ = {**request(), ENVIRON_KEY: self.connector}
+        self.environ = {**request(), CONNECTION_KEY: self.connector}
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self.pool = ThreadPoolExecutor(1)

@@ -10,7 +10,7 @@ import pytest
 import simple_websocket
 import websocket
 
-from syncws.upgrade.connectors import connect as find_connector
+from syncws.upgrade.connectors import connector_for
 
 from ..support import faults
 from ..support.clients import connect, exchange, handshake
@@ -152,4 +152,4 @@ def test_development_server_without_threads_says_so() -> None:
 )
 def test_other_servers_are_told_which_ones_work(environ: dict[str, Any], match: str) -> None:
     with pytest.raises(RuntimeError, match=match):
-        find_connector(environ)
+        connector_for(environ)
