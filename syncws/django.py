@@ -111,6 +111,7 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
                 answer[name] = f"{answer[name]}, {value}" if name in answer else value
         return answer
 
+    vars(upgrade)["_syncws_made_by"] = "@syncws.django.websocket"
     # A page can not make a browser send a WebSocket request with a CSRF token;
     # the check of the Origin is what protects it.
     return csrf_exempt(upgrade)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .close import CloseReason
 from .errors import ConnectionClosed
-from .session.running import FAILED, check_function, check_handler
+from .session.running import FAILED, check_function, check_handler, check_unmade
 
 if TYPE_CHECKING:
     from .session.raw import RawSession
@@ -61,6 +61,7 @@ def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
     Raises ``TypeError`` for an ``async`` function.
     """
     check_function(function)
+    check_unmade(function)
 
     @functools.wraps(function)
     def handler(session: Session, *args: Any, **kwargs: Any) -> None:

@@ -13,11 +13,9 @@ import contextlib
 import inspect
 import logging
 import math
-import os
 import selectors
 import socket
 import ssl
-import stat
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +28,7 @@ from ..session.running import check_function
 from ..upgrade.application import BUSY, WebSocketUpgrade, refuse
 from ..upgrade.respond import carry_out_upgrades
 from .connection import ServerConnection
+from .listening import listen, stop_listening
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncws")
-
-#: Connections that the system keeps for the acceptor. Precedent: 2048 in gunicorn.
-BACKLOG = 2048
 
 #: Connections beyond the bound that are answered with 503; with still more of
 #: them, a connection is closed without an answer.
@@ -118,9 +114,12 @@ def serve(
     _check_context(ssl_context)
     if not isinstance(max_connections, int) or max_connections < 1:
         raise ValueError(f"max_connections is a number of at least 1, not {max_connections!r}")
-    return Server(
-        carry_out_upgrades(application), _listen(host, port), ssl_context, max_connections
-    )
+    listener = listen(host, port)
+    try:
+        return Server(carry_out_upgrades(application), listener, ssl_context, max_connections)
+    except BaseException:
+        stop_listening(listener)
+        raise
 
 
 class Server:
@@ -162,12 +161,20 @@ class Server:
         self._stopping = threading.Event()
         self._deadline = math.inf  # for all to end, when stopping
         self._complained_at = -COMPLAIN_EVERY  # the acceptor's
-        # Closing the second wakes the acceptor, which has the first.
-        self._wake, self._waker = socket.socketpair()
-        self._acceptor = threading.Thread(
-            target=self._accept, name=f"syncws accept {self.port}", daemon=True
-        )
-        self._acceptor.start()
+        with contextlib.ExitStack() as stack:  # of what is closed again if something is missing
+            # Closing the second wakes the acceptor, which waits for the first.
+            self._wake, self._waker = socket.socketpair()
+            stack.callback(self._wake.close)
+            stack.callback(self._waker.close)
+            # Made here: the acceptor could not make it when no descriptor is left.
+            self._selector = stack.enter_context(selectors.DefaultSelector())
+            self._selector.register(self._wake, selectors.EVENT_READ)
+            self._selector.register(listener, selectors.EVENT_READ)
+            self._acceptor = threading.Thread(
+                target=self._accept, name=f"syncws accept {self.port}", daemon=True
+            )
+            self._acceptor.start()
+            stack.pop_all()
 
     def serve_forever(self) -> None:
         """Wait until the server is shut down, or Ctrl-C, which shuts it down.
@@ -225,29 +232,26 @@ class Server:
     # The acceptor
 
     def _accept(self) -> None:
-        with self._listener, self._wake, selectors.DefaultSelector() as both:
-            both.register(self._listener, selectors.EVENT_READ)
-            both.register(self._wake, selectors.EVENT_READ)
+        # The loop opens no descriptor but the connections': there may be none left.
+        with self._selector as selector, self._wake:
             while not self._stopping.is_set():
-                both.select()
+                selector.select()
                 try:
                     sock, address = self._listener.accept()
                 except (BlockingIOError, ConnectionAbortedError):
-                    continue  # woken, or the peer has thought better of it
+                    continue  # woken, or the peer has left
                 except OSError as exc:
                     self._complain(f"no connection can be accepted: {exc}")
-                    with selectors.DefaultSelector() as wake:
-                        wake.register(self._wake, selectors.EVENT_READ)
-                        wake.select(ACCEPT_AGAIN_AFTER)
+                    selector.unregister(self._listener)
+                    selector.select(ACCEPT_AGAIN_AFTER)
+                    selector.register(self._listener, selectors.EVENT_READ)
                     continue
                 try:
                     self._start(sock, address)
                 except Exception:  # nothing that one connection does ends the server
                     logger.exception("the connection from %s could not be served", address)
                     sock.close()
-            if self._listener.family == socket.AF_UNIX:
-                with contextlib.suppress(OSError):
-                    os.unlink(self._listener.getsockname())
+        stop_listening(self._listener)
 
     def _start(self, sock: socket.socket, address: Any) -> None:
         """Give a connection a thread, or do without the connection."""
@@ -356,44 +360,3 @@ def _check_context(ssl_context: ssl.SSLContext | None) -> None:
             "ssl_context is a client's: make one with "
             "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and load_cert_chain()"
         )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not isinstance(host, str):
-        raise TypeError(f'host is a name or an address, "" for all, not {host!r}')
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port is from 0 to 65535, not {port!r}")
-    if host == "unix:":
-        raise ValueError("unix: is followed by the path of a socket")
-    path = host.removeprefix("unix:")
-    if path == host:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    else:
-        listener = _listen_on_unix(path)
-    listener.setblocking(False)  # what was there to be accepted may have gone
-    return listener
-
-
-def _listen_on_unix(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        _remove_stale(path)
-        listener.bind(path)
-        listener.listen(BACKLOG)
-    except OSError as exc:
-        listener.close()
-        raise OSError(exc.errno, exc.strerror or str(exc), path) from None
-    return listener
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket of a server that has not been able to do so itself."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)

@@ -65,10 +65,12 @@ def make_environ(
             key = f"HTTP_{key}"
         environ[key] = f"{environ[key]},{value}" if key in environ else value
     if "://" in target and not target.startswith("/"):
-        # RFC 9112 section 3.2.2: an absolute URL, whose host counts.
+        # RFC 9112 section 3.2.2: the host of an absolute URL counts, not the Host header.
         rest = target.partition("://")[2]
         environ["HTTP_HOST"] = re.split("[/?]", rest, maxsplit=1)[0]
         target = rest.removeprefix(environ["HTTP_HOST"])
+        if not target.startswith("/"):
+            target = f"/{target}"  # RFC 9110 section 4.2.3: an empty path is "/"
     path, _, environ["QUERY_STRING"] = target.partition("?")
     environ["PATH_INFO"] = unquote(path, "latin-1")
     return environ

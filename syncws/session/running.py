@@ -11,7 +11,7 @@ from ..close import CloseCode, CloseReason
 from ..errors import ConnectionClosed
 from .units import units_end
 
-__all__ = ["FAILED", "SessionT", "check_function", "check_handler", "run_handler"]
+__all__ = ["FAILED", "SessionT", "check_function", "check_handler", "check_unmade", "run_handler"]
 
 logger = logging.getLogger("syncws")
 
@@ -32,6 +32,7 @@ FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
 def check_handler(handler: Callable[..., Any]) -> None:
     """Raise ``TypeError`` unless ``handler`` can be one."""
     check_function(handler)
+    check_unmade(handler)
     if _is_any(inspect.isgeneratorfunction, handler):
         raise TypeError(
             f"a handler is a plain function, and not a generator, which nobody would run: put "
@@ -47,6 +48,20 @@ def check_function(function: Callable[..., Any]) -> None:
         inspect.isasyncgenfunction, function
     ):
         raise TypeError(f"a handler is a plain function: remove 'async' from {function!r}")
+
+
+def check_unmade(function: Callable[..., Any]) -> None:
+    """Raise ``TypeError`` if another decorator has made something else of the handler already.
+
+    What such a decorator makes has the decorator's name in ``_syncws_made_by``.
+    """
+    made_by = getattr(function, "_syncws_made_by", None)
+    if made_by is not None:
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"{name} is not a handler any more, {made_by} has made a view of it: remove {made_by} "
+            "from it, and give its options here"
+        )
 
 
 def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:

@@ -68,6 +68,9 @@ class WebSocketUpgrade:
     call raises ``RuntimeError``.
     """
 
+    #: For the error when this is taken for a handler.
+    _syncws_made_by = "@syncws.websocket"
+
     @overload
     def __init__(
         self, handler: Handler, *, raw: Literal[False] = False, **options: Unpack[RouteOptions]
@@ -140,7 +143,7 @@ def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
     logger.info(
         "refused %r from %s with %d: %s",
         environ.get("PATH_INFO", ""),
-        environ.get("REMOTE_ADDR", ""),
+        environ.get("REMOTE_ADDR") or "unix",
         answer.code,
         answer.message,
     )

@@ -137,6 +137,7 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
             if noted and status.startswith("101"):
                 headers_of_101[:] = [headers]
                 return lambda data: None
+            headers_of_101.clear()  # with exc_info, another response may replace the 101
             return start_response(status, headers, *exc_info)
 
         def upgraded() -> Iterable[bytes]:

@@ -121,12 +121,14 @@ class Pool:
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
             future, call = task
-            try:
-                result = call()
-            except BaseException as exc:  # noqa: BLE001  # who waits for the future gets it
-                future.set_exception(exc)
-            else:
-                future.set_result(result)
+            # False if the future has been cancelled; from here on it can not be.
+            if future.set_running_or_notify_cancel():
+                try:
+                    result = call()
+                except BaseException as exc:  # noqa: BLE001  # the future passes it on
+                    future.set_exception(exc)
+                else:
+                    future.set_result(result)
             del future, call, task  # and what they refer to
             if not self._come_back():
                 return

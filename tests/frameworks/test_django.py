@@ -176,7 +176,7 @@ def test_an_application_that_answers_plain_requests() -> None:
 def test_plain_requests_and_bad_options() -> None:
     assert django.test.Client().get("/raw/").status_code == 501
     with pytest.raises(TypeError, match="ping_intervall"):
-        websocket(ping_intervall=5)(room)  # type: ignore[call-overload]  # that is the test
+        websocket(ping_intervall=5)(by_position)  # type: ignore[call-overload]  # that is the test
 
     async def coroutine(request: HttpRequest, session: Session) -> None: ...
 

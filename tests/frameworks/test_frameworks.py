@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -180,6 +181,34 @@ def test_a_response_that_was_thought_better_of_is_sent() -> None:
         lambda status, headers, exc_info=None: started.append(status),  # type: ignore[arg-type]  # write() is not used
     )
     assert (started, list(body)) == (["403 Forbidden"], [b"no"])
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_101_that_is_replaced_is_not_carried_out(lazily: bool) -> None:
+    """PEP 3333: with ``exc_info`` an error handler replaces a response that was not sent."""
+
+    def application(environ: Any, start_response: Any) -> Any:
+        response = syncws.respond(environ, print)
+        start_response(response.status, response.headers)
+        raise LookupError("after the view")
+
+    def with_errors(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            yield from application(environ, start_response)
+        except LookupError:
+            start_response("500 Failed", [("Content-Length", "6")], sys.exc_info())
+            yield b"failed"
+
+    def eager(environ: Any, start_response: Any) -> list[bytes]:
+        return list(with_errors(environ, start_response))
+
+    with syncws.serve(with_errors if lazily else eager, "127.0.0.1", 0) as server:
+        head, sock, body = exchange(server.port, handshake("/"))
+        with sock:
+            while data := sock.recv(100):
+                body += data
+    assert head.startswith("HTTP/1.1 500 Failed")
+    assert body == b"failed"
 
 
 def test_elsewhere_the_middleware_is_asked_for() -> None:

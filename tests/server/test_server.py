@@ -171,6 +171,8 @@ def test_address_in_use() -> None:
         ({"port": -1}, ValueError, "port is from 0 to 65535"),
         ({"host": "unix:"}, ValueError, "followed by the path"),
         ({"host": "unix:/" + "x" * 200}, OSError, "path too long"),
+        ({"host": "unix:\0x"}, ValueError, "without null characters"),
+        ({"host": "unix:/\udc00\ud800"}, UnicodeEncodeError, "surrogates"),
         ({"ssl_context": "adhoc"}, TypeError, r"an ssl\.SSLContext"),
         ({"ssl_context": ssl.create_default_context()}, ValueError, "a client's"),
         ({"max_connections": None}, ValueError, "max_connections"),

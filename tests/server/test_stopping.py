@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
+import resource
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 import syncws
+from syncws.server import listening
 from syncws.server import server as server_module
 
 from ..support.background import Background
@@ -210,8 +215,57 @@ def test_accepting_goes_on_after_a_failure(
         return listener
 
     monkeypatch.setattr(server_module, "ACCEPT_AGAIN_AFTER", 0.01)
-    monkeypatch.setattr(server_module, "_listen", functools.partial(failing, server_module._listen))
+    monkeypatch.setattr(server_module, "listen", functools.partial(failing, listening.listen))
     with syncws.serve(echo, "127.0.0.1", 0) as server:
         end(connect(server.port, "/"))
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert "no connection can be accepted: [Errno 24] Too many open files" in record.getMessage()
+
+
+def test_without_descriptors_the_listener_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """The system itself refuses ``accept()``; when there are descriptors again, it goes on."""
+    refused = threading.Event()
+
+    class Noted(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            refused.set()
+            return True
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        caplog.filtering(Noted()),
+        syncws.serve(echo, "127.0.0.1", 0) as server,
+        socket.socket() as waiting,
+    ):
+        waiting.settimeout(PATIENCE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            waiting.connect(("127.0.0.1", server.port))
+            assert refused.wait(PATIENCE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        waiting.sendall(handshake("/"))
+        assert waiting.recv(100).startswith(b"HTTP/1.1 101 ")
+    assert "no connection can be accepted: [Errno 24] Too many open files" in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["thread", "descriptor"])
+def test_a_server_that_can_not_start_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
+) -> None:
+    """Sockets that are left open fail the check after each test."""
+
+    def refuse(*args: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    if missing == "thread":
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    else:
+        monkeypatch.setattr(selectors, "DefaultSelector", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        syncws.serve(echo, f"unix:{tmp_path / 'socket'}")
+    assert not (tmp_path / "socket").exists()
+    with pytest.raises(RuntimeError, match="can't start"):
+        syncws.serve(echo, "127.0.0.1", 0)

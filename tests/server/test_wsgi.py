@@ -75,14 +75,17 @@ def test_environ() -> None:
 def test_absolute_target_names_the_host() -> None:
     def application(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
-        return [f"{environ['HTTP_HOST']} {environ['PATH_INFO']}".encode()]
+        target = f"{environ['PATH_INFO']} {environ['QUERY_STRING']}"
+        return [f"{environ['HTTP_HOST']} {target}".encode()]
 
     _, body = answers(application, get("http://other:81/path", version="1.0"))
-    assert body == b"other:81 /path"
+    assert body == b"other:81 /path "
     _, body = answers(application, get("http://other?query=/path", version="1.0"))
-    assert body == b"other "
+    assert body == b"other / query=/path"
+    _, body = answers(application, get("http://other", version="1.0"))
+    assert body == b"other / "
     _, body = answers(application, get("//path", version="1.0"))
-    assert body == b"localhost //path"
+    assert body == b"localhost //path "
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

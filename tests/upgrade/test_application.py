@@ -17,7 +17,9 @@ from syncws import (
     Opcode,
     Session,
 )
+from syncws import django as django_views
 from syncws.base import BaseSession
+from syncws.flask import WebSockets
 from syncws.upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
 from syncws.upgrade.handshake import Accept
 
@@ -294,6 +296,17 @@ def test_handlers_that_can_not_be() -> None:
         syncws.WebSocketUpgrade("echo")  # type: ignore[call-overload]  # that is the test
     with pytest.raises(ValueError, match="timeout"):
         syncws.websocket(timeout=0)(lambda session: None)
+
+
+@pytest.mark.parametrize("outer", [syncws.websocket, syncws.stream, WebSockets().route("/")])
+@pytest.mark.parametrize("inner", [syncws.websocket, syncws.websocket(), django_views.websocket])
+def test_a_handler_of_which_a_view_was_made_is_refused_at_once(outer: Any, inner: Any) -> None:
+    def echo(session: Session) -> None: ...
+
+    with pytest.raises(TypeError, match=r"echo is not a handler any more, @syncws.*: remove @sync"):
+        outer(inner(echo))
+    with pytest.raises(TypeError, match=r"echo is not a handler any more, @syncws.*: remove @sync"):
+        django_views.websocket(inner(echo))
 
 
 def test_figures() -> None:

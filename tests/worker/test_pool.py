@@ -46,6 +46,18 @@ def test_runs_tasks_and_gives_their_results(make: Callable[[int], Pool]) -> None
     assert pool.submit(abs, -1).result(PATIENCE) == 1
 
 
+def test_a_task_that_is_cancelled_costs_no_thread(make: Callable[[int], Pool]) -> None:
+    pool = make(1)
+    go_on = threading.Event()
+    first = pool.submit(go_on.wait, PATIENCE)
+    cancelled, last = pool.submit(abs, -1), pool.submit(threading.current_thread)
+    assert cancelled.cancel()
+    go_on.set()
+    assert first.result(PATIENCE)
+    assert last.result(PATIENCE) == pool.submit(threading.current_thread).result(PATIENCE)
+    assert names() == ["test http"]
+
+
 def test_never_more_threads_than_its_size(make: Callable[[int], Pool]) -> None:
     pool = make(2)
     both = threading.Barrier(3)
