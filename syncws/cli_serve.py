@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_command"]
 
-#: Seconds that handlers get when the code has changed: somebody waits for it.
+#: Seconds that handlers get after the code has changed: the developer waits for the reload.
 RELOAD_TIMEOUT = 2.0
 
 
@@ -46,14 +46,14 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.reload:
         _run_with_reloader(arguments)
     else:
-        # As Ctrl-C does: process managers and containers send this one.
+        # Process managers and containers send SIGTERM: it does what Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         _start(arguments).serve_forever()
 
 
 def _run_with_reloader(arguments: argparse.Namespace) -> None:
     try:
-        # Private, but there is no other way to it without Werkzeug's own server.
+        # Private in Werkzeug, which offers the reloader only together with its own server.
         from werkzeug._reloader import run_with_reloader
     except ImportError:
         raise SystemExit(
@@ -64,11 +64,11 @@ def _run_with_reloader(arguments: argparse.Namespace) -> None:
     def start() -> None:
         try:
             started.append(_start(arguments))
-        except SystemExit as exc:  # which would end this thread without a word
+        except SystemExit as exc:  # this would end the thread silently
             print(exc, file=sys.stderr)
 
-    # The reloader leaves by SystemExit when a file has changed; when nothing
-    # could be started it waits for that, too.
+    # The reloader raises SystemExit when a file has changed. If the server could not start,
+    # it waits for the next change.
     try:
         run_with_reloader(start)
     finally:
@@ -97,7 +97,7 @@ def _load(target: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-            raise  # the module is there, and one that it imports is not
+            raise  # the module is there, but a module that it imports is not
         raise SystemExit(
             f"there is no module {module_name!r} here: write it with dots and without .py, "
             "and run this in the folder that it is in"

@@ -1,4 +1,4 @@
-"""One connection of ``serve()``, and the thread that it has to itself."""
+"""One connection of ``serve()`` and its thread."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ access_logger = logging.getLogger("syncws.access")
 class ServerConnection(threading.Thread):
     """Answers the requests of one connection, one after the other, and closes it.
 
-    ``base_environ`` is what the environs of its requests have in common, and
-    ``on_end`` is called, in this thread, at the very end.
+    ``base_environ`` has the keys that all requests of the connection have in common.
+    This thread calls ``on_end`` last.
 
-    A TLS socket has not made its handshake: the first read does, within the
-    time that the first request has.
+    A TLS socket comes before its handshake. The first read makes the handshake, within the
+    time of the first request's head.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class ServerConnection(threading.Thread):
         self._only_one_request = only_one_request
         self._transport = make_transport(sock)
         self._http = HttpConnection(self._transport)
-        # Guards _answering against finish(), and the socket against being shut
-        # down by another thread when its descriptor is already somebody else's.
+        # Guards _answering against finish(). Also, no other thread may shut the socket
+        # down after it is closed: its descriptor may belong to another connection then.
         self._lock = threading.Lock()
         self._answering = False
 
@@ -75,7 +75,7 @@ class ServerConnection(threading.Thread):
                 self._transport.shutdown()
 
     def cut(self) -> None:
-        """End the connection now; whoever waits for the peer wakes up."""
+        """End the connection now; a thread that waits for the peer wakes up."""
         with self._lock:
             self._transport.shutdown()
 
@@ -121,8 +121,7 @@ class ServerConnection(threading.Thread):
         environ = make_environ(request, self._http, self._base_environ)
         response = ResponseWriter(self._http, request.method)
         if is_websocket_request(environ) or self._only_one_request:
-            # What the peer has sent behind a request for a WebSocket are
-            # frames, and never another HTTP request.
+            # The bytes behind a WebSocket request are frames, never another HTTP request.
             self._http.closing = True
         environ[CONNECTION_KEY] = ServerConnector(self._sock, self._http, response, self._sessions)
         try:
@@ -162,8 +161,8 @@ class ServerConnector(Connector):
         accept_through_wsgi(answer, start_response)
         if not self._response.started:
             raise RuntimeError(
-                "a WSGI middleware around the application holds its response back; it has to "
-                "leave WebSocket requests alone"
+                "a WSGI middleware around the application holds the response back: let it pass "
+                "WebSocket requests through unchanged"
             )
 
     def opened(self, session: CommonSession) -> None:

@@ -1,10 +1,10 @@
-"""``serve()``: a WSGI application, or a bare handler, on a thread per connection.
+"""``serve()``: a WSGI application, or a bare handler, with a thread for each connection.
 
-For scripts, tests and development; gunicorn is for production.
+It is for scripts, tests and development. Use gunicorn in production.
 
-Threads: the *acceptor* accepts connections, and owns the listening socket; each
-connection has a thread of its own, which answers its requests one after the
-other and runs its session. ``Server``'s methods are for any thread.
+Threads: the *acceptor* owns the listening socket and accepts connections. Each connection
+has its own thread, which answers its requests one after the other and runs its session.
+Any thread may call ``Server``'s methods.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger("syncws")
 
-#: Connections beyond the bound that are answered with 503; with still more of
-#: them, a connection is closed without an answer.
+#: How many connections beyond the bound are answered with 503. Further ones are closed
+#: without a response.
 REFUSED_AT_ONCE = 16
 
-#: Seconds between two attempts to accept a connection when the system has no
-#: descriptor left, and between two warnings that connections are refused.
+#: Seconds between two attempts to accept a connection if the system has no descriptor
+#: left, and seconds between two warnings that connections are refused.
 ACCEPT_AGAIN_AFTER = 1.0
 COMPLAIN_EVERY = 60.0
 
-#: Seconds for a thread to end whose connection was cut.
+#: Seconds for a thread to end after its connection was cut.
 CUT_TIMEOUT = 1.0
 
 
@@ -87,28 +87,28 @@ def serve(
     max_connections: int = 1000,
     **options: Any,
 ) -> Server:
-    """Serve a WSGI application, or a handler, from now on::
+    """Serve a WSGI application or a handler::
 
         with syncws.serve(handler, "127.0.0.1", 0) as server:
             ...  # ws://127.0.0.1:{server.port}/ is served
 
         syncws.serve(app, "127.0.0.1", 8000).serve_forever()
 
-    A callable with one required positional parameter, the session, is a
-    handler: it is served on every path, with ``options`` (those of
-    :class:`Options`). One with two, ``environ`` and ``start_response``, is a
-    WSGI application, as is a :class:`WebSocketUpgrade`; it takes no options,
-    since its routes have their own.
+    A callable with one required positional parameter, the session, is a handler. It is
+    served on every path, with ``options`` (those of :class:`Options`). A callable with two,
+    ``environ`` and ``start_response``, is a WSGI application, and so is a
+    :class:`WebSocketUpgrade`. An application takes no options here: its routes have their
+    own.
 
-    ``host`` is a name or an address to listen on, ``""`` for all IPv4 ones, or
-    ``"unix:/path"`` for a Unix socket. ``port`` 0 has the system choose one.
-    ``ssl_context`` is a server's context: everything is TLS then. More than
-    ``max_connections`` at once are answered with 503.
+    ``host`` is a name or an address to listen on, ``""`` for all IPv4 addresses, or
+    ``"unix:/path"`` for a Unix socket. With ``port`` 0 the system chooses a free port. With
+    ``ssl_context``, a server's context, the server speaks TLS only. If more than
+    ``max_connections`` are open, further requests are answered with 503.
 
-    Raises ``TypeError`` for what is neither, or could be either, and for
-    options beside an application; ``TypeError`` or ``ValueError`` for other
-    arguments that can not be; ``OSError`` when the address can not be listened
-    on. May be called from any thread.
+    Raises ``TypeError`` if the server can not tell an application from a handler, and for
+    options beside an application; ``TypeError`` or ``ValueError`` for other invalid
+    arguments; ``OSError`` if the system can not listen on the address; ``RuntimeError`` if
+    no thread can be started. Any thread may call it.
     """
     application = _application(app_or_handler, options)
     _check_context(ssl_context)
@@ -123,9 +123,9 @@ def serve(
 
 
 class Server:
-    """A running server, made by :func:`serve`. All of it is for any thread.
+    """A running server, made by :func:`serve`. Any thread may use it.
 
-    As a context manager it is shut down at the end of the block.
+    As a context manager, it shuts down at the end of the block.
     """
 
     #: The port listened on; 0 for a Unix socket.
@@ -155,12 +155,12 @@ class Server:
             "wsgi.url_scheme": "http" if ssl_context is None else "https",
         }
         self._sessions = Registry()
-        # Guards the three below. Held for a few instructions, never over I/O.
+        # Guards the next three attributes. Held for a few instructions, never during I/O.
         self._lock = threading.Lock()
         self._connections: set[ServerConnection] = set()
         self._stopping = threading.Event()
-        self._deadline = math.inf  # for all to end, when stopping
-        self._complained_at = -COMPLAIN_EVERY  # the acceptor's
+        self._deadline = math.inf  # for all connections to end, after shutdown()
+        self._complained_at = -COMPLAIN_EVERY  # used by the acceptor only
         with contextlib.ExitStack() as stack:  # of what is closed again if something is missing
             # Closing the second wakes the acceptor, which waits for the first.
             self._wake, self._waker = socket.socketpair()
@@ -177,10 +177,10 @@ class Server:
             stack.pop_all()
 
     def serve_forever(self) -> None:
-        """Wait until the server is shut down, or Ctrl-C, which shuts it down.
+        """Wait until the server is shut down. Ctrl-C shuts it down.
 
-        The server runs with or without this. A second Ctrl-C raises
-        ``KeyboardInterrupt``, without waiting for handlers any longer.
+        The server runs without this method too. A second Ctrl-C raises
+        ``KeyboardInterrupt`` and does not wait for handlers any longer.
         """
         with contextlib.suppress(KeyboardInterrupt):
             self._stopping.wait()
@@ -189,14 +189,14 @@ class Server:
     def shutdown(self, timeout: float = 30.0) -> None:
         """Stop, and wait for handlers and requests to end.
 
-        No connection is accepted any more. Every session gets a Close with
-        1001 at once; requests being answered may go on. After ``timeout``
-        seconds all that is left is cut: whatever waits for a peer wakes up.
-        A handler that does something else is warned of in the log and left
-        alone: no thread can be ended from outside.
+        The server accepts no more connections. Every session gets a Close with 1001 at once.
+        Requests that are being answered go on. After ``timeout`` seconds the server cuts the
+        connections that are left, which wakes threads that wait for a peer. A handler that
+        still goes on is left alone, with a warning in the log: Python can not end a thread
+        from outside.
 
-        Called again, it waits with the ``timeout`` of the first call. When a
-        handler calls this, its own thread is not waited for.
+        A second call waits with the ``timeout`` of the first. If a handler calls this, the
+        server does not wait for the handler's own thread.
         """
         with self._lock:
             if not self._stopping.is_set():
@@ -254,7 +254,7 @@ class Server:
         stop_listening(self._listener)
 
     def _start(self, sock: socket.socket, address: Any) -> None:
-        """Give a connection a thread, or do without the connection."""
+        """Give a connection a thread, or close it."""
         with self._lock:
             beyond = len(self._connections) - self._max_connections
         if beyond >= 0:
@@ -263,7 +263,7 @@ class Server:
             sock.close()
             return
         environ = {**self._base_environ, "REMOTE_ADDR": "", "REMOTE_PORT": ""}
-        if address:  # a Unix socket's peer has none
+        if address:  # the peer of a Unix socket has no address
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = address[0], str(address[1])
         try:
             if self._ssl_context is not None:
@@ -278,7 +278,7 @@ class Server:
                 self._remove,
                 only_one_request=beyond >= 0,
             )
-        except OSError:  # the peer has gone already
+        except OSError:  # the peer has gone
             sock.close()
             return
         with self._lock:
@@ -291,12 +291,12 @@ class Server:
             self._remove(connection)
 
     def _remove(self, connection: ServerConnection) -> None:
-        """A connection has ended. In its own thread."""
+        """Forget a connection that has ended. The connection's thread calls this."""
         with self._lock:
             self._connections.discard(connection)
 
     def _complain(self, why: str) -> None:
-        """Once in a while: how often is for the peers to say."""
+        """Warn, but not each time: peers decide how often there is a reason to."""
         now = monotonic()
         if now - self._complained_at >= COMPLAIN_EVERY:
             self._complained_at = now
@@ -304,7 +304,7 @@ class Server:
 
 
 def _join(connections: set[ServerConnection], deadline: float) -> set[ServerConnection]:
-    """Wait for connections to end; gives those that have not."""
+    """Wait for connections to end. Returns those that have not."""
     for connection in connections:
         connection.join(min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
     return {connection for connection in connections if connection.is_alive()}
@@ -314,7 +314,7 @@ def _application(
     app_or_handler: WSGIApplication | Handler | RawHandler, options: dict[str, Any]
 ) -> WSGIApplication:
     check_function(app_or_handler)
-    # The signature of an upgrade is that of its handler (functools.wraps).
+    # functools.wraps() gives an upgrade the signature of its handler.
     required = 2 if isinstance(app_or_handler, WebSocketUpgrade) else _required(app_or_handler)
     if required == 1 or takes_session_first(app_or_handler):
         handler: Any = app_or_handler
@@ -335,13 +335,13 @@ def _application(
 
 
 def _required(function: Callable[..., Any]) -> int | None:
-    """How many positional parameters have to be given; None when nobody can tell."""
-    # What a decorator calls with an argument of its own has one more than the
-    # decorated function shows; that with "*args" shows those of the one it calls.
+    """Return how many positional parameters are required, or None if that can not be known."""
+    # A decorated function may get an argument from its decorator, so the wrapper's own
+    # signature comes first. If the wrapper takes *args, the wrapped function's counts.
     for follow_wrapped in (False, True):
         try:
             signature = inspect.signature(function, follow_wrapped=follow_wrapped)
-        except (TypeError, ValueError):  # of a function written in C
+        except (TypeError, ValueError):  # some functions written in C have no signature
             return None
         parameters = signature.parameters.values()
         required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
@@ -357,6 +357,6 @@ def _check_context(ssl_context: ssl.SSLContext | None) -> None:
         raise TypeError(f"ssl_context is an ssl.SSLContext, not {ssl_context!r}")
     if ssl_context.protocol == ssl.PROTOCOL_TLS_CLIENT:
         raise ValueError(
-            "ssl_context is a client's: make one with "
-            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), and load_cert_chain()"
+            "ssl_context is a client's context: make a server's with "
+            "ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) and load_cert_chain()"
         )

@@ -1,6 +1,6 @@
 """WSGI (PEP 3333) over an HTTP connection: the environ, the input, the response.
 
-Nothing here knows of WebSockets, except that a 101 is the end of HTTP.
+Nothing here knows WebSockets, except that HTTP ends with a 101.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = ["ResponseWriter", "answer_request", "make_environ", "run_application"
 
 logger = logging.getLogger("syncws")
 
-# RFC 9112 section 4. The reason phrase is optional in HTTP, and not in WSGI.
+# RFC 9112 section 4. The reason phrase is optional in HTTP, but not in WSGI.
 _STATUS = re.compile(r"([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 
 
 def make_environ(
     request: h11.Request, connection: HttpConnection, base: WSGIEnvironment
 ) -> WSGIEnvironment:
-    """The environ of a request; ``base`` has what all of a connection's have."""
+    """Return the environ of a request; ``base`` has the keys of the whole connection."""
     target = request.target.decode("ascii")
     environ = {
         **base,
@@ -47,8 +47,8 @@ def make_environ(
         "SCRIPT_NAME": "",
         "wsgi.version": (1, 0),
         "wsgi.input": io.BufferedReader(_RequestBody(connection)),
-        # What Werkzeug, gunicorn and others call an input that has an end by
-        # itself: a chunked body can be read without knowing its length.
+        # Werkzeug and gunicorn use this key too: the input ends by itself, so that a chunked
+        # body can be read without knowing its length.
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
@@ -59,7 +59,7 @@ def make_environ(
     for raw_name, raw_value in request.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         if "_" in name:
-            continue  # X_User would pass for X-User, which a proxy may vouch for
+            continue  # X_User would look like X-User, which a proxy may have checked
         key = name.replace("-", "_").upper()
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
@@ -77,7 +77,7 @@ def make_environ(
 
 
 class _BodyError(OSError):
-    """The peer did not send the body that it has announced."""
+    """The peer did not send the body that it announced."""
 
     def __init__(self, error: BadRequestError) -> None:
         super().__init__(str(error))
@@ -85,7 +85,7 @@ class _BodyError(OSError):
 
 
 class _RequestBody(io.RawIOBase):
-    """What ``wsgi.input`` reads from: the body and not a byte more."""
+    """The request's body, which ``wsgi.input`` reads, and no byte more."""
 
     def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
@@ -106,29 +106,30 @@ class _RequestBody(io.RawIOBase):
 
 
 class ResponseWriter:
-    """What an application answers one request with."""
+    """Sends the response of an application to one request."""
 
     def __init__(self, connection: HttpConnection, method: bytes = b"") -> None:
         self._connection = connection
         self._is_head = method == b"HEAD"
         self._head: h11.Response | h11.InformationalResponse | None = None
-        # What the head says of the body.
+        # The Content-Length of the head, and whether there is a body at all.
         self._length: int | None = None
         self._has_body = True
-        #: Whether the head has been sent: it can not be changed any more.
+        #: Whether the head has been sent. After that it can not change.
         self.started = False
-        #: Bytes of the body sent; of a session, all that was sent in it.
+        #: Bytes of the body that were sent. For a session: all bytes sent after the 101.
         self.sent = 0
 
     @property
     def status(self) -> int:
-        """The status given, 0 for none."""
+        """The status of the response; 0 if the application has given none."""
         return 0 if self._head is None else self._head.status_code
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
-        """As PEP 3333 has it. Raises for a status or headers that HTTP forbids."""
+        """PEP 3333. Raises ``ValueError`` for a status, and what h11 raises for headers, that
+        HTTP forbids."""
         if exc_info is None:
             if self._head is not None:
                 raise RuntimeError("start_response() was called a second time, without exc_info")
@@ -136,9 +137,10 @@ class ResponseWriter:
             raise exc_info[1].with_traceback(exc_info[2])
         match = _STATUS.fullmatch(status)
         if match is None:
-            raise ValueError(f"{status!r} is no HTTP status, such as '200 OK'")
+            raise ValueError(f"{status!r} is not an HTTP status such as '200 OK'")
         code, reason = int(match[1]), (match[2] or "").encode("latin-1")
-        # Django's cookies begin with a space, which belongs to no value (RFC 9110 section 5.5).
+        # Django's cookies begin with a space, which is not part of the value (RFC 9110
+        # section 5.5).
         raw = [
             (name.encode("latin-1"), value.strip(" \t").encode("latin-1"))
             for name, value in headers
@@ -147,7 +149,7 @@ class ResponseWriter:
         if code == 101:
             self._head = h11.InformationalResponse(status_code=code, headers=raw, reason=reason)
             return self.write
-        # The connection is the server's business, not the application's.
+        # The server decides about the connection, not the application.
         raw = [header for header in raw if not is_hop_by_hop(header[0].decode("latin-1"))]
         if not any(name.lower() == b"date" for name, _ in raw):
             raw.append((b"Date", formatdate(usegmt=True).encode("ascii")))
@@ -160,7 +162,7 @@ class ResponseWriter:
         return self.write
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body, and the head before the first one."""
+        """Send a part of the body. The first part goes out with the head."""
         if self._head is None:
             raise RuntimeError("the application has not called start_response()")
         if not isinstance(data, bytes):
@@ -177,17 +179,16 @@ class ResponseWriter:
         self._connection.send(*events)
 
     def finish(self) -> None:
-        """The application has no more to say."""
+        """End the response."""
         if not self.started:
             self.write(b"")
         if self.status != 101:
             self._connection.end_response()
 
     def refuse(self, status: int, message: str) -> None:
-        """Answer with an error of the server's own, the last on this connection.
+        """Answer with an error in place of the application, and close the connection.
 
-        A response that has been started is left as it is: the peer will notice
-        that it is cut.
+        If the response has been started, it stays as it is, and the peer sees that it is cut.
         """
         self._connection.closing = True
         if not self.started:
@@ -201,16 +202,16 @@ class ResponseWriter:
 def answer_request(
     application: WSGIApplication, environ: WSGIEnvironment, response: ResponseWriter
 ) -> None:
-    """Run the application, and answer in its place if it fails.
+    """Run the application. If it fails, answer with an error in its place.
 
-    Raises ``BrokenError`` or ``DeadlineError`` when the peer has gone or does not read.
+    Raises ``BrokenError`` if the peer has gone, and ``DeadlineError`` if it does not read.
     """
     try:
         run_application(application, environ, response)
     except (BrokenError, DeadlineError):
         raise
     except _BodyError as exc:
-        # The peer's doing. Logged without a traceback.
+        # The peer caused it: no traceback.
         logger.info("the body of %s breaks off: %s", _named(environ), exc)
         response.refuse(exc.error.status, str(exc))
     except Exception:
@@ -221,11 +222,11 @@ def answer_request(
 def run_application(
     application: WSGIApplication, environ: WSGIEnvironment, response: ResponseWriter
 ) -> None:
-    """Run the application, and send what it answers; raises whatever it raises."""
+    """Run the application and send its response. Raises what the application raises."""
     result: Iterable[bytes] = application(environ, response.start_response)
     try:
         for data in result:
-            if data:  # PEP 3333: the head waits for the first byte of the body
+            if data:  # PEP 3333: the head goes out with the first byte of the body
                 response.write(data)
         response.finish()
     finally:

@@ -1,8 +1,8 @@
-"""From a WSGI request to a session and its handler, and to a certain end.
+"""From a WSGI request to a session, its handler and its end.
 
-The upgrade is lazy: nothing happens before the WSGI application made here is
-called. Whatever a framework or a middleware answers instead (401, a redirect,
-404) is an ordinary HTTP response.
+The upgrade is lazy: it begins when the WSGI application made here is called. If the
+framework or a middleware answers first (401, redirect, 404), the client gets that HTTP
+response and no WebSocket opens.
 """
 
 from __future__ import annotations
@@ -46,26 +46,26 @@ __all__ = [
 
 logger = logging.getLogger("syncws")
 
-#: The answer when there is no thread, or no room, for another session.
+#: The answer if there is no thread, or no room, for another session.
 BUSY = Reject(503, "The server can not take more sessions now.", [("Retry-After", "5")])
 
 
 class WebSocketUpgrade:
     """A WSGI application that opens a session and runs ``handler`` over it.
 
-    ``handler`` is called with the :class:`Session`, in the thread that runs the
-    request; with ``raw=True`` with a :class:`RawSession`. When it returns the
-    session is closed with 1000, a raw one only ended; when it raises, that is
-    logged once and the session is closed with 1011. The session's own
-    ``ConnectionClosed`` is a normal way out.
+    ``handler`` is called with the :class:`Session` (with ``raw=True``: a
+    :class:`RawSession`), in the thread that runs the request. When it returns, the session
+    is closed with 1000; a raw session ends without a Close. When it raises, the error is
+    logged once and the session is closed with 1011. The session's own ``ConnectionClosed``
+    is not an error.
 
-    ``options`` are those of :class:`Options`. Raises ``TypeError`` or
-    ``ValueError`` for options that can not be, and for a handler that is
-    ``async`` or a generator.
+    ``options`` are those of :class:`Options`. Raises ``TypeError`` or ``ValueError`` for
+    invalid options, and for a handler that is ``async``, a generator, or an application
+    already.
 
-    A request that can not be upgraded is answered with an HTTP status and one
-    line that says why. On a server that gives no access to its sockets a
-    call raises ``RuntimeError``.
+    A request that can not be upgraded is answered with an HTTP status and one line that
+    says why. On a server that gives no access to its sockets, a call raises
+    ``RuntimeError``.
     """
 
     #: For the error when this is taken for a handler.
@@ -114,15 +114,15 @@ def websocket(
 def websocket(
     handler: Callable[..., Any] | None = None, /, **options: Any
 ) -> WebSocketUpgrade | Callable[..., WebSocketUpgrade]:
-    """Make a WSGI application of a handler: ``@websocket``, ``@websocket(**options)``
-    or ``websocket(handler, **options)``; see :class:`WebSocketUpgrade`."""
+    """Make a WSGI application of a handler. Write ``@websocket``, ``@websocket(**options)`` or
+    ``websocket(handler, **options)``. See :class:`WebSocketUpgrade`."""
     if handler is not None:
         return WebSocketUpgrade(handler, **options)
     return lambda handler: WebSocketUpgrade(handler, **options)
 
 
 def application_instead(environ: WSGIEnvironment, options: Options) -> WSGIApplication | None:
-    """The application that answers a plain request, if there is one."""
+    """Return the application that answers this plain request, or None."""
     instead = options.on_non_websocket_request
     return instead if callable(instead) and not is_websocket_request(environ) else None
 
@@ -137,7 +137,7 @@ def refuse(
 
 
 def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
-    """In the log, and in the figures if it was asked for."""
+    """Log a refusal. If a WebSocket was asked for, count it in :func:`syncws.stats` too."""
     if is_websocket_request(environ):
         REGISTRY.refused()
     logger.info(
@@ -157,7 +157,7 @@ def open_session(
     start_response: StartResponse,
     extra_headers: Sequence[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
-    """Carry out an accepted handshake: the 101, the handler, the end."""
+    """Carry out an accepted handshake: send the 101, run the handler, end the session."""
     connector = connector_for(environ)
     received = connector.take_received()
     transport = connector.transport()
@@ -195,7 +195,7 @@ def open_session(
         connector.opened(session)
         run_handler(session, handler, connector.failed)
     finally:
-        # Does nothing after run(): for when the 101 could not be sent.
+        # Ends the session if the 101 could not be sent. Does nothing after the handler.
         session.terminate()
         session._conclude(CloseReason())
         REGISTRY.remove(session)

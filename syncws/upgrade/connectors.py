@@ -1,9 +1,8 @@
-"""Where a session's socket comes from: one connector for each kind of server.
+"""Connectors get a session's socket from its server: one class for each kind of server.
 
-WSGI knows no sockets (PEP 3333), so each server that syncws runs on hands its
-own over in its own way. A connector is found for a request with ``connector_for()``;
-a server that knows syncws, such as its gunicorn worker, puts one of its own
-into ``environ["syncws.connection"]``.
+WSGI knows no sockets (PEP 3333), and each server hands its socket over in its own way.
+``connector_for()`` finds the connector for a request. A server that knows syncws, such as
+the gunicorn worker, puts its connector into ``environ["syncws.connection"]``.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connector", "accept_through_wsgi", "connector_for"]
 
+#: The key of the environ under which a server puts its connector.
 CONNECTION_KEY = "syncws.connection"
 
 SUPPORTED = (
@@ -33,19 +33,21 @@ SUPPORTED = (
 
 
 class Connector(ABC):
-    """One request's socket, and what its server has to be told. Methods are
-    called in this order, by the thread that runs the handler."""
+    """The socket of one request, and the calls that tell its server about the session.
+
+    The thread that runs the handler calls the methods, in this order.
+    """
 
     #: The connected socket. Its server closes it; syncws only shuts it down.
     socket: socket.socket
 
     def transport(self) -> Transport:
-        """The way of the session's bytes."""
+        """Return the transport that reads and writes the session's bytes."""
         return make_transport(self.socket)
 
     @abstractmethod
     def take_received(self) -> bytes:
-        """The bytes behind the request's head that the server has read already."""
+        """Return the bytes behind the request's head that the server has read already."""
 
     @abstractmethod
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
@@ -55,14 +57,14 @@ class Connector(ABC):
         """The session is open."""
 
     def failed(self, error: Exception) -> None:
-        """The handler raised; that has been logged, and the session is about to be closed."""
+        """The handler has raised. The error is logged, and the session closes next."""
 
     def closed(self, session: CommonSession, sent: int) -> None:
-        """The session is over, and ``sent`` bytes were sent in it. It may not have opened."""
+        """The session is over; ``sent`` bytes were sent in it. It may have failed to open."""
 
 
 def connector_for(environ: WSGIEnvironment) -> Connector:
-    """The connector for a request.
+    """Return the connector for a request.
 
     Raises ``RuntimeError`` on a server that syncws can not run on.
     """
@@ -78,12 +80,12 @@ def connector_for(environ: WSGIEnvironment) -> Connector:
 
 
 def accept_through_wsgi(answer: Accept, start_response: StartResponse) -> None:
-    """Send the 101 the way of WSGI, so that headers added by middleware are in it."""
+    """Send the 101 through ``start_response()``, so that middleware can add headers."""
     write = start_response(answer.status, answer.headers)
     if not callable(write):
         raise RuntimeError(
-            "a WSGI middleware around the application swallows the result of start_response(); "
-            "PEP 3333 wants it returned, and WebSockets need it"
+            "a WSGI middleware around the application swallows the result of start_response(): "
+            "let it return that result, as PEP 3333 demands"
         )
     write(b"")
 
@@ -107,9 +109,9 @@ class GthreadConnector(Connector):
         self._unreader: Any = getattr(getattr(body, "reader", None), "unreader", None)
         if self._unreader is None:
             raise RuntimeError(
-                "a WSGI middleware around the application has replaced wsgi.input, behind which "
-                "gunicorn keeps bytes of the WebSocket: leave it alone for WebSocket requests, or "
-                "use the worker class syncws.worker.WebSocketWorker"
+                "a WSGI middleware around the application has replaced wsgi.input, where "
+                "gunicorn keeps bytes of the WebSocket: let it pass WebSocket requests through "
+                "unchanged, or use the worker class syncws.worker.WebSocketWorker"
             )
 
     def take_received(self) -> bytes:
@@ -120,8 +122,8 @@ class GthreadConnector(Connector):
         accept_through_wsgi(answer, start_response)
 
     def closed(self, session: CommonSession, sent: int) -> None:
-        # gunicorn takes a connection that ended with a 101 for one kept alive,
-        # and would run what the peer sent behind its Close as an HTTP request.
+        # gunicorn keeps a connection alive after a 101. It would run the bytes that the peer
+        # sent behind its Close as an HTTP request.
         self._unreader.chunk = lambda size_hint=None: b""
 
 
@@ -131,15 +133,15 @@ class WerkzeugConnector(Connector):
     def __init__(self, environ: WSGIEnvironment) -> None:
         if not environ.get("wsgi.multithread"):
             raise RuntimeError(
-                "without threads the development server does nothing else while a WebSocket "
+                "without threads the development server answers nothing else while a WebSocket "
                 "is open: start it with threaded=True, or with 'flask run'"
             )
         self.socket = environ["werkzeug.socket"]
         self._rfile: Any = environ["wsgi.input"]
 
     def take_received(self) -> bytes:
-        # A buffered reader gives what it has buffered, and reads its socket
-        # only when that is nothing: on a socket that does not block.
+        # peek() returns the buffered bytes. With an empty buffer it reads the socket, which
+        # must not block.
         self.socket.setblocking(False)
         try:
             received = self._rfile.peek()
@@ -150,9 +152,9 @@ class WerkzeugConnector(Connector):
             self.socket.setblocking(True)
 
     def accept(self, answer: Accept, start_response: StartResponse) -> None:
-        # Werkzeug would add "Connection: close". It is told of the 101 for its
-        # log line, and its attempt to send it fails quietly in the end, when
-        # the connection has been shut down.
+        # Werkzeug would add "Connection: close", so the 101 is sent here. start_response()
+        # gives Werkzeug the status for its log line; its own attempt to send the 101 fails
+        # quietly at the end, after the connection has been shut down.
         start_response(answer.status, answer.headers)
         lines = [
             f"HTTP/1.1 {answer.status}",

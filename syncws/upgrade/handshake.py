@@ -1,8 +1,8 @@
-"""The opening handshake, seen from the server (RFC 6455 section 4.2).
+"""The server's half of the opening handshake (RFC 6455 section 4.2).
 
-Pure: a WSGI environ and the options in, :class:`Accept` or :class:`Reject`
-out. No I/O, no threads, no clock; whatever carries out the answer lives in
-``upgrade.py``. wsproto makes the accept token.
+Pure functions: they take a WSGI environ and the options, and return :class:`Accept` or
+:class:`Reject`. No I/O, no threads, no clock; ``application.py`` carries out the answer.
+wsproto makes the accept token.
 """
 
 from __future__ import annotations
@@ -79,19 +79,19 @@ class Reject:
 
 
 class _Malformed(Exception):
-    """The request asks for a WebSocket, but not in the way RFC 6455 wants it."""
+    """The request asks for a WebSocket, but violates RFC 6455."""
 
 
 def is_websocket_request(environ: WSGIEnvironment) -> bool:
-    """Whether the request asks for a WebSocket, be it well or badly formed."""
+    """Whether the request asks for a WebSocket, well formed or not."""
     return "websocket" in _tokens(environ, "HTTP_UPGRADE")
 
 
 def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
     """Answer an opening handshake (RFC 6455 section 4.2.2).
 
-    Raises ``ValueError`` when the *application* asks for something impossible,
-    such as a subprotocol that the peer did not offer.
+    Raises ``ValueError`` if the *application* asks for something impossible, such as a
+    subprotocol that the peer did not offer.
     """
     if not is_websocket_request(environ):
         code = options.on_non_websocket_request
@@ -136,7 +136,7 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
 
 
 def _check_request(environ: WSGIEnvironment) -> str:
-    """RFC 6455 section 4.2.1, items 1 to 5; gives the key."""
+    """Check RFC 6455 section 4.2.1, items 1 to 5. Returns the key."""
     method = environ["REQUEST_METHOD"]
     if method != "GET":
         raise _Malformed(f"A WebSocket is opened with GET, not with {method}.")
@@ -151,7 +151,7 @@ def _check_request(environ: WSGIEnvironment) -> str:
         "",
         "0",
     ):
-        raise _Malformed("A WebSocket request has no body, this one has.")
+        raise _Malformed("A WebSocket request has no body, but this one has.")
     if not environ.get("HTTP_HOST"):
         raise _Malformed("The request has no Host header.")
     if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):
@@ -172,13 +172,13 @@ def _check_request(environ: WSGIEnvironment) -> str:
 
 
 def _tokens(environ: WSGIEnvironment, name: str) -> list[str]:
-    """A comma-separated header's members, in lower case."""
+    """Return the members of a comma-separated header, in lower case."""
     return [token.strip().lower() for token in environ.get(name, "").split(",")]
 
 
 def _choose_subprotocol(environ: WSGIEnvironment, options: Options) -> str | None:
     header = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-    # RFC 6455 section 4.1 item 10: names are tokens. One that is not may be no header of ours.
+    # RFC 6455 section 4.1 item 10: names are tokens. Others must not get into our headers.
     offered = [name for part in header.split(",") if is_token(name := part.strip())]
     if callable(options.subprotocols):
         chosen = options.subprotocols(offered)
@@ -192,7 +192,7 @@ def _origin_allowed(origin: str, environ: WSGIEnvironment, origins: Sequence[str
     if origins == "*":
         return True
     parsed = parse_origin(origin)
-    if parsed is None:  # "null", for one: a sandboxed page or a local file
+    if parsed is None:  # such as "null", from a sandboxed page or a local file
         return False
     if origins is not None:
         return any(parse_origin(allowed) == parsed for allowed in origins)

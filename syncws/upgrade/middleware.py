@@ -20,22 +20,23 @@ __all__ = ["WebSocketMiddleware"]
 
 
 class WebSocketMiddleware:
-    """A WSGI application that upgrades WebSocket requests, and hands everything
-    else on to ``wsgi_app``::
+    """A WSGI application that upgrades WebSocket requests, and passes all other requests to
+    ``wsgi_app``::
 
         app = syncws.WebSocketMiddleware(app, {"/echo": echo})
 
-    ``handlers`` maps paths, as ``PATH_INFO`` has them, to handlers or to
-    :class:`WebSocketUpgrade` objects. ``options`` are those of
-    :class:`Options`, for all of the handlers; an upgrade has its own.
+    ``handlers`` maps paths (compared with ``PATH_INFO``) to handlers or to
+    :class:`WebSocketUpgrade` objects. ``options`` are those of :class:`Options`, for all
+    handlers; an upgrade has its own.
 
-    A plain request to one of the paths goes to ``wsgi_app``, too, as does a
-    WebSocket request to another path. What ``wsgi_app`` does before a request,
-    authentication for one, does not happen for WebSockets: put such a
-    middleware around this one.
+    A plain request to one of the paths goes to ``wsgi_app``, and so does a WebSocket request
+    to another path. WebSocket requests to the paths do not reach ``wsgi_app``, so that its
+    authentication does not see them: put authentication around this middleware.
 
-    Also carries out what views have asked for with :func:`respond`, which
-    syncws's own servers do by themselves.
+    The middleware also opens the WebSockets that views have asked for with :func:`respond`.
+    syncws's own servers do that without it.
+
+    Raises ``ValueError`` for a path without a slash at its beginning.
     """
 
     def __init__(

@@ -1,11 +1,10 @@
 """Upgrades for frameworks whose responses can not carry one out themselves.
 
-A view returns a response of its framework's own, with the status 101, and
-notes in the environ what is to become of it; when the application has returned
-and every middleware has had its say, whoever called it opens the session. So a
-session cookie that was set is in the 101, whoever refuses the request is heard,
-and what belongs to a request, such as a database connection, is given back
-before the session begins.
+The view returns a response of its framework with the status 101, and notes its upgrade in
+the environ. The application returns the response through all of its middleware. Then
+``carry_out_upgrades()`` opens the session. So the 101 has the session cookie, every
+middleware can still refuse the request, and the framework gives back what belongs to the
+request, such as a database connection, before the session begins.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_FOR_101", "ResponseParts", "carry_out_upgrades", "respond"]
 
-#: Where a view notes its upgrade: a list, put there by ``carry_out_upgrades()``.
+#: The key of the environ for the view's upgrade: a list that ``carry_out_upgrades()`` makes.
 DEFERRED_KEY = "syncws.deferred"
 
-#: What frameworks add to a response of their own, and a 101 does not have.
+#: Headers that frameworks add to every response, and that a 101 does not have.
 NOT_FOR_101 = frozenset({"content-type", "content-length", "content-encoding"}) | RESERVED
 
 
 class ResponseParts(NamedTuple):
-    """What a view's response has to be made of."""
+    """The parts that a view makes its framework's response of."""
 
     status: str
     headers: list[tuple[str, str]]
@@ -69,21 +68,23 @@ def respond(
     **options: Unpack[RawRouteOptions],
 ) -> ResponseParts: ...
 def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: Any) -> ResponseParts:
-    """The response of a view that opens a WebSocket, for any WSGI framework::
+    """Open a WebSocket from a view of any WSGI framework::
 
         @app.get("/echo")                                   # this is Bottle
         def view():
             response = syncws.respond(bottle.request.environ, echo)
             return bottle.HTTPResponse(response.body, response.status, response.headers)
 
-    The status is 101, or that of a refusal, or of ``on_non_websocket_request``.
-    After a 101, which may get headers of the application's own, cookies for
-    one, ``handler`` is called with the session when the view, and everything
-    around it, has returned. ``handler`` may be a :class:`WebSocketUpgrade`;
-    else ``options`` are those of :class:`Options`.
+    The view must return the response with this status, these headers and this body. The
+    status is 101, or a refusal's, or the one of ``on_non_websocket_request``. You may add
+    headers to a 101, such as cookies. After the view and all middleware have returned the
+    101, ``handler`` is called with the session.
 
-    Raises ``RuntimeError`` on a server that is not syncws's own, unless the
-    application is wrapped in :class:`WebSocketMiddleware`.
+    ``handler`` may be a :class:`WebSocketUpgrade`; otherwise ``options`` are those of
+    :class:`Options`.
+
+    Raises ``RuntimeError`` on a server that is not syncws's own, unless you wrap the
+    application in :class:`WebSocketMiddleware`.
     """
     upgrade = (
         handler if isinstance(handler, WebSocketUpgrade) else WebSocketUpgrade(handler, **options)
@@ -106,7 +107,7 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
 
 
 def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> ResponseParts:
-    """What an application answers, whole."""
+    """Run an application to its end, and return its response."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     body: list[bytes] = []
 
@@ -124,7 +125,7 @@ def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Respon
 
 
 def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
-    """``application``, with the sessions opened that its views have asked for."""
+    """Wrap ``application``, and open the sessions that its views have asked for."""
 
     def with_upgrades(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         noted: list[tuple[Accept, WebSocketUpgrade]] = []
@@ -148,7 +149,8 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
             )
 
         def started_late(result: Iterable[bytes]) -> Iterator[bytes]:
-            """A generator has called nothing before it is asked for the first part."""
+            """Wait for the status of an application that is a generator: its code starts with
+            the first part that is asked for."""
             try:
                 for data in result:
                     if headers_of_101:
@@ -172,7 +174,7 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
 
 
 def _close(result: Iterable[bytes]) -> None:
-    """The end of a response, for who has made it."""
+    """Tell the application that its response has ended (PEP 3333)."""
     close = getattr(result, "close", None)
     if callable(close):
         close()

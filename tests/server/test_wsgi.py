@@ -248,7 +248,7 @@ def switches(environ: Any, start_response: Any) -> Any:
         (twice, "start_response() was called a second time"),
         (strings, "answers with bytes, not str"),
         (split, "LocalProtocolError"),
-        (split_status, "is no HTTP status"),
+        (split_status, "is not an HTTP status"),
     ],
 )
 def test_an_application_that_fails(
@@ -301,7 +301,7 @@ def test_a_bad_body_is_the_peers_fault(caplog: pytest.LogCaptureFixture) -> None
 
     head, body = answers(application, get("/", "Transfer-Encoding: chunked") + b"zz\r\n")
     assert head.startswith("HTTP/1.1 400 Bad Request")
-    assert body.startswith(b"This is no HTTP: illegal chunk header")
+    assert body.startswith(b"This is not HTTP: illegal chunk header")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
