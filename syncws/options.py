@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from .protocol.deflate import Deflate
 from .protocol.headers import Headers, check_headers, parse_origin
@@ -12,7 +14,14 @@ from .protocol.headers import Headers, check_headers, parse_origin
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
-__all__ = ["Options", "RawRouteOptions", "RouteOptions", "SessionOptions", "check_seconds"]
+__all__ = [
+    "Options",
+    "RawRouteOptions",
+    "RouteOptions",
+    "SessionOptions",
+    "check_seconds",
+    "check_timeout",
+]
 
 Subprotocols = Sequence[str] | Callable[[Sequence[str]], str | None]
 
@@ -142,11 +151,41 @@ class RawRouteOptions(RouteOptions, total=False):
 
 
 def check_seconds(name: str, value: Any) -> None:
-    """Raise ``TypeError`` or ``ValueError`` for what can be no time to wait."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is a number of seconds, not {value!r}")
-    if not 0 < value < float("inf"):
+    """Check the value of an option in seconds: more than 0, and finite.
+
+    Raises ``TypeError`` for anything that is not a number, ``ValueError`` for a number out of
+    range.
+    """
+    if not 0 < _seconds(name, value) < math.inf:
         raise ValueError(f"{name} must be greater than 0, and finite, not {value!r}")
+
+
+@overload
+def check_timeout(name: str, value: float) -> float: ...
+@overload
+def check_timeout(name: str, value: float | None) -> float | None: ...
+def check_timeout(name: str, value: float | None) -> float | None:
+    """Check a timeout in seconds that a call was given, and return it; None stays None.
+
+    A negative timeout counts as 0. ``math.inf`` is as good as waiting for ever. Raises
+    ``TypeError`` for anything that is not a number, ``ValueError`` for NaN.
+    """
+    if value is None:
+        return None
+    seconds = _seconds(name, value)
+    if math.isnan(seconds):
+        raise ValueError(f"{name} is a number of seconds, not {value!r}")
+    return max(0.0, seconds)
+
+
+def _seconds(name: str, value: Any) -> float:
+    number: Any = value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is a number of seconds, not {value!r}")
+    try:
+        return float(number)
+    except OverflowError:  # an int beyond every float
+        return math.inf if number > 0 else -math.inf
 
 
 def _check_bytes(name: str, value: Any) -> None:

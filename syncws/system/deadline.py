@@ -1,8 +1,9 @@
 """Deadlines: the one place that turns a timeout into a moment, and back.
 
-A timeout is in seconds to go, a deadline is a moment (monotonic). Every time that a user can
-give works here: 0 and less are over at once, ``math.inf`` and what no lock of Python's can
-wait for (``threading.TIMEOUT_MAX``, some 292 years) are as good as for ever.
+A timeout is a number of seconds to go; a deadline is a moment (monotonic). Every timeout that a
+user can give works here. 0 and less have passed at once. ``math.inf`` never passes. Python's
+locks wait for ``threading.TIMEOUT_MAX`` seconds (292 years) at most, so longer waits are cut to
+that.
 """
 
 from __future__ import annotations
@@ -15,22 +16,27 @@ __all__ = ["Deadline", "bounded"]
 
 
 def bounded(timeout: float) -> float:
-    """``timeout`` as locks, conditions and selectors take it: from 0 to ``TIMEOUT_MAX``."""
+    """``timeout`` cut to the range that locks and selectors take: from 0 to ``TIMEOUT_MAX``."""
     return min(max(0.0, timeout), TIMEOUT_MAX)
 
 
 class Deadline:
-    """The moment by which something has to be done; immutable, and so for any thread."""
+    """The moment by which something has to be done. Immutable, so any thread may use it.
+
+    Raises ``ValueError`` for NaN: a deadline that is not a number would never pass.
+    """
 
     __slots__ = ("at",)
 
     def __init__(self, timeout: float | None) -> None:
         #: The moment (monotonic); ``math.inf`` when ``timeout`` is None.
         self.at = math.inf if timeout is None else monotonic() + timeout
+        if math.isnan(self.at):
+            raise ValueError("a timeout is a number of seconds, not NaN")
 
     @property
     def left(self) -> float:
-        """Seconds to go, from 0 to ``TIMEOUT_MAX``: what locks and selectors take."""
+        """Seconds to go, from 0 to ``TIMEOUT_MAX``, as locks and selectors take them."""
         return bounded(self.at - monotonic())
 
     @property

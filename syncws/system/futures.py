@@ -1,4 +1,4 @@
-"""Resolving the futures that users wait for, and whose callbacks are their code."""
+"""Resolving the futures that users wait for; their callbacks are users' code."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ logger = logging.getLogger("syncws")
 def resolve(future: Future[Result], result: Result | BaseException) -> None:
     """Resolve ``future`` with a result or with an exception; raises nothing.
 
-    By who holds no lock: callbacks are run here. Of what they raise a future
-    itself logs an ``Exception``; another one, ``SystemExit`` for one, would end
-    a thread that has more to do.
+    Call it without holding a lock: it runs the future's callbacks. If a callback raises an
+    ``Exception``, the future logs it. Any other exception, such as ``SystemExit``, would end
+    this thread, which has more to do; it is logged here.
     """
     try:
         if isinstance(result, BaseException):
             future.set_exception(result)
         else:
             future.set_result(result)
-    except BaseException:  # what is no Exception, of a callback
-        logger.exception("a callback of %r left by an exception that ends threads", future)
+    except BaseException:  # raised by a callback, and not an Exception
+        logger.exception("a callback of %r raised an exception that would end the thread", future)

@@ -1,9 +1,8 @@
-"""The clock: one thread of the process, which looks after all sessions in time.
+"""The scheduler: one thread of the process that calls every session when it is due.
 
-An idle session has nothing to do but send a ping now and then, and that never
-waits for anything. So no session needs a thread for it: the clock calls each
-one when it is due. It runs nobody else's code and waits for nobody; a session
-that needs more than a look gets a thread of its own.
+An idle session has nothing to do but send a ping now and then, and a ping never waits for
+anything. So an idle session needs no thread of its own. The scheduler runs no user's code and
+waits for no peer; a session that has to wait starts a thread of its own.
 """
 
 from __future__ import annotations
@@ -15,29 +14,34 @@ from heapq import heappop, heappush
 from time import monotonic
 from typing import Protocol
 
+from .deadline import bounded
+
 __all__ = ["SCHEDULER", "Scheduler", "Timed"]
 
-#: Looks a second at most: what is due at about the same time is seen to together.
+#: Ticks a second. Calls that are due within one tick are made together, so the thread wakes up
+#: at most this often.
 TICKS = 128
 
-#: Seconds that the thread waits for another session after the last one has gone.
+#: Seconds that the thread waits for another member after the last one has left.
 LINGER = 10.0
 
 
 class Timed(Protocol):
-    """What the clock calls. ``on_time()`` never waits, and never raises."""
+    """A member of the scheduler. ``on_time()`` is called by the scheduler's thread; it must
+    neither wait nor raise."""
 
     def on_time(self, now: float) -> None: ...
 
 
 class Scheduler:
-    """Calls what is due. Every method is for any thread."""
+    """Calls each member when it is due. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, in the child of a fork: threads do not survive one, nor do sessions."""
+        """Start empty in the child of a fork, which has neither the threads nor the sessions of
+        its parent."""
         # Guards all of the below. Held for a few instructions.
         self._news = threading.Condition()
         self._members: set[Timed] = set()
@@ -47,7 +51,10 @@ class Scheduler:
         self._thread: threading.Thread | None = None
 
     def enter(self, timed: Timed) -> None:
-        """One more needs the clock. Raises ``RuntimeError`` when the system has no thread left."""
+        """Make ``timed`` a member.
+
+        Raises ``RuntimeError`` when the system cannot start a thread.
+        """
         with self._news:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="syncws scheduler", daemon=True)
@@ -56,9 +63,9 @@ class Scheduler:
             self._members.add(timed)
 
     def leave(self, timed: Timed) -> None:
-        """One less does. It may be in a call at this moment, but gets no other."""
+        """End the membership of ``timed``. A call to it may be running; no other call follows."""
         with self._news:
-            self._members.discard(timed)  # which the parent's are not, after a fork
+            self._members.discard(timed)  # after a fork, the parent's members are not here
             tick = self._tick_of.pop(timed, None)
             if tick is not None:
                 self._due[tick].discard(timed)
@@ -66,9 +73,15 @@ class Scheduler:
                 self._news.notify()
 
     def schedule(self, timed: Timed, when: float) -> None:
-        """Call ``timed`` at ``when`` (monotonic), unless a call is due before that,
-        or it has left."""
-        tick = math.ceil(when * TICKS)
+        """Call ``timed`` at the moment ``when`` (monotonic); ``math.inf`` means never.
+
+        If an earlier call is due already, that call stays and this one is dropped. If ``timed``
+        is not a member, nothing happens.
+        """
+        ticks = when * TICKS
+        if ticks == math.inf:
+            return  # never, or so late that a float cannot hold it
+        tick = math.ceil(max(0.0, ticks))
         with self._news:
             if timed not in self._members:
                 return
@@ -87,17 +100,18 @@ class Scheduler:
                 self._news.notify()
 
     def look(self) -> None:
-        """Look what is due: time has been moved, by a test."""
+        """Look again at what is due, after a test has moved the time."""
         with self._news:
             self._news.notify()
 
     def _run(self) -> None:
         while (due := self._wait()) is not None:
-            while due:  # and keep none: it may be over before the next is due
+            while due:
+                # Popped, not iterated: a member that has been called is not kept alive here.
                 due.pop().on_time(monotonic())
 
     def _wait(self) -> set[Timed] | None:
-        """Wait for what is due; None when nobody needs the clock any more."""
+        """Wait for the next members that are due; None when there is no member any more."""
         with self._news:
             while True:
                 if not self._members:
@@ -111,7 +125,7 @@ class Scheduler:
                     left = self._ticks[0] / TICKS - monotonic()
                     if left <= 0:
                         break
-                    self._news.wait(min(left, threading.TIMEOUT_MAX))
+                    self._news.wait(bounded(left))
                 else:
                     self._news.wait()
             due = self._due.pop(heappop(self._ticks))

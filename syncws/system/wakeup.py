@@ -1,4 +1,4 @@
-"""Telling whoever looks after a session that there is something to look at."""
+"""A flag with a file descriptor: tells the thread that attends to a session of a change."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ __all__ = ["Wakeup"]
 
 
 class Wakeup:
-    """What the ping thread waits for besides the clock and its socket.
+    """A signal that wakes the ping thread while it waits in ``poll()``.
 
-    ``set()`` is for any thread; everything else is for who has the pinger's
-    turn. Whoever changes something that should be looked at changes it first
-    and calls ``set()`` then; who looks calls ``clear()`` first and looks then.
-    So no change goes unseen.
+    Any thread may call ``set()``. Only the thread that holds the session's attending lock may
+    call the other methods. To signal a change: change it, then ``set()``. To observe:
+    ``clear()``, then look. This order loses no change.
     """
 
     def __init__(self) -> None:
         self.is_set = False
-        #: Called by ``set()`` when no thread waits at ``fileno()``.
+        #: ``set()`` calls this when no thread waits at ``fileno()``.
         self.call: Callable[[], None] | None = None
         # Guards _fds against set() in one thread and close() in another.
         self._lock = threading.Lock()
@@ -44,10 +43,10 @@ class Wakeup:
                 os.read(self._fds[0], 4096)
 
     def fileno(self) -> int | None:
-        """What to poll; None when no descriptor is to be had.
+        """The descriptor to poll; None when the system has no descriptor left.
 
-        Made when first needed: most sessions spend their lives in
-        ``receive()``, and have no thread that polls.
+        It is made when it is first needed: most sessions spend their lives in ``receive()`` and
+        have no thread that polls.
         """
         with self._lock:
             if self._fds is None:
@@ -62,7 +61,7 @@ class Wakeup:
             return self._fds[0]
 
     def close(self) -> None:
-        """Nobody waits at ``fileno()`` any more."""
+        """Close the descriptor; no thread may be waiting at it."""
         with self._lock:
             for fd in self._fds or ():
                 os.close(fd)

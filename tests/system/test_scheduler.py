@@ -1,7 +1,8 @@
-"""The clock, by itself."""
+"""The scheduler, by itself."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -39,7 +40,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler]:
     for thread in threading.enumerate():
         if thread.name == "syncws scheduler" and thread is not scheduler.SCHEDULER._thread:
             thread.join(PATIENCE)
-            assert not thread.is_alive(), "it ends when nobody needs it any more"
+            assert not thread.is_alive(), "the thread ends after the last member has left"
 
 
 def test_calls_in_time_and_once(made: Scheduler) -> None:
@@ -55,7 +56,7 @@ def test_calls_in_time_and_once(made: Scheduler) -> None:
     made.leave(alarm)
 
 
-def test_nobody_is_kept_who_has_been_called(made: Scheduler) -> None:
+def test_a_member_that_was_called_is_not_kept_alive(made: Scheduler) -> None:
     alarm, other = Alarm(), Alarm()
     made.enter(alarm)
     made.enter(other)
@@ -64,7 +65,7 @@ def test_nobody_is_kept_who_has_been_called(made: Scheduler) -> None:
     made.leave(alarm)
     gone = weakref.ref(alarm)
     del alarm
-    wait_until(lambda: gone() is None)  # the clock's thread is out of the call
+    wait_until(lambda: gone() is None)  # the scheduler's thread has left the call
     made.leave(other)
 
 
@@ -84,7 +85,29 @@ def test_the_earlier_time_counts(made: Scheduler) -> None:
     made.leave(late)
 
 
-def test_who_has_left_is_not_called(made: Scheduler) -> None:
+@pytest.mark.parametrize("when", [math.inf, 1e308, 1e300])
+def test_an_endless_time_is_never_due_and_hides_no_other(made: Scheduler, when: float) -> None:
+    alarm = Alarm()
+    made.enter(alarm)
+    made.schedule(alarm, when)
+    made.schedule(alarm, monotonic())
+    made.schedule(alarm, when)
+    alarm.wait()
+    made.schedule(alarm, when)
+    assert len(alarm.calls) == 1
+    made.leave(alarm)
+
+
+@pytest.mark.parametrize("when", [-1e9, -math.inf])
+def test_a_time_long_past_is_due_at_once(made: Scheduler, when: float) -> None:
+    alarm = Alarm()
+    made.enter(alarm)
+    made.schedule(alarm, when)
+    alarm.wait()
+    made.leave(alarm)
+
+
+def test_a_member_that_has_left_is_not_called(made: Scheduler) -> None:
     gone, stays = Alarm(), Alarm()
     made.enter(gone)
     made.enter(stays)
@@ -142,7 +165,7 @@ def test_no_thread_left(made: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded:DeprecationWarning"  # which is the point
+    "ignore:This process .* is multi-threaded:DeprecationWarning"  # the test needs threads
 )
 def test_works_in_the_child_of_a_fork() -> None:
     parents = Alarm()

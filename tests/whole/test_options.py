@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from fractions import Fraction
 from typing import Any, ForwardRef
 
 import pytest
 
 from syncws import Options
-from syncws.options import RawRouteOptions
+from syncws.options import RawRouteOptions, check_timeout
 
 
 def test_defaults_are_safe() -> None:
@@ -24,6 +26,9 @@ def test_defaults_are_safe() -> None:
         ({"timeout": None}, "timeout is a number"),
         ({"timeout": float("nan")}, "greater than 0"),
         ({"close_timeout": -1}, "close_timeout"),
+        ({"close_timeout": math.inf}, "close_timeout must be greater than 0, and finite"),
+        ({"timeout": 10**400}, "timeout must be greater than 0, and finite"),
+        ({"timeout": "1"}, "timeout is a number of seconds, not '1'"),
         ({"ping_interval": 0}, "ping_interval"),
         ({"ping_interval": True}, "ping_interval is a number"),
         ({"max_message_size": 0}, "max_message_size"),
@@ -57,6 +62,40 @@ def test_defaults_are_safe() -> None:
 def test_what_can_not_be_is_refused_at_once(option: dict[str, Any], match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):
         Options(**option)
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 1e12, 1.7e308, 10**300, Fraction(1, 2)])
+def test_options_in_seconds_may_be_tiny_and_huge(seconds: Any) -> None:
+    options = Options(ping_interval=seconds, timeout=seconds, close_timeout=seconds)
+    assert options.timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, None),
+        (0, 0.0),
+        (1.5, 1.5),
+        (-1, 0.0),
+        (-math.inf, 0.0),
+        (-(10**400), 0.0),
+        (math.inf, math.inf),
+        (1e300, 1e300),
+        (10**400, math.inf),
+        (Fraction(1, 2), 0.5),
+    ],
+)
+def test_timeouts_that_a_call_may_be_given(given: Any, kept: float | None) -> None:
+    assert check_timeout("timeout", given) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [(math.nan, ValueError), ("1", TypeError), (True, TypeError), ([], TypeError)],
+)
+def test_timeouts_that_a_call_refuses(given: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="open_timeout is a number of seconds, not "):
+        check_timeout("open_timeout", given)
 
 
 def test_iterators_and_mappings_are_kept() -> None:
