@@ -24,7 +24,7 @@ from .session.session import Session
 
 if TYPE_CHECKING:
     from .hub_redis import RedisBus
-    from .protocol.messages import Data
+    from .protocol.outbound import Data
 
 __all__ = ["Hub"]
 

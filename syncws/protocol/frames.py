@@ -101,25 +101,25 @@ class PlainFrame:
     not at the end of a megabyte (RFC 6455 section 8.1).
     """
 
-    __slots__ = ("_binary", "_decode", "_key", "_text", "held", "missing")
+    __slots__ = ("_binary", "_decode", "_key", "_text", "expected_bytes", "kept_size")
 
     def __init__(self, *, text: bool, size: int, key: bytes) -> None:
         #: Bytes of the payload that have yet to come.
-        self.missing = size
+        self.expected_bytes = size
         #: Bytes of it that are kept here.
-        self.held = 0
+        self.kept_size = 0
         self._key = key
         self._decode = codecs.getincrementaldecoder("utf-8")().decode if text else None
         self._text: list[str] = []
         self._binary: list[bytes] = []
 
     def take(self, data: bytes) -> str | bytes | None:
-        """Take the next bytes, ``missing`` at most; the message once it is whole.
+        """Take the next bytes, ``expected_bytes`` at most; the message once it is whole.
 
         Raises ``UnicodeDecodeError`` as soon as the text can not be UTF-8.
         """
-        self.missing -= len(data)
-        self.held += len(data)
+        self.expected_bytes -= len(data)
+        self.kept_size += len(data)
         part = mask(data, self._key) if self._key else data
         # The key goes on where these bytes have left it.
         turn = len(data) % 4
@@ -127,21 +127,21 @@ class PlainFrame:
             self._key = self._key[turn:] + self._key[:turn]
         if self._decode is None:
             self._binary.append(part)
-            if self.missing and len(self._binary) < _MAX_PARTS:
+            if self.expected_bytes and len(self._binary) < _MAX_PARTS:
                 return None
             # Once whole; and now and then, so that a megabyte that comes byte
             # by byte takes a megabyte.
             self._binary = [b"".join(self._binary)]
-            return None if self.missing else self._binary[0]
-        self._text.append(self._decode(part, not self.missing))
-        if self.missing and len(self._text) < _MAX_PARTS:
+            return None if self.expected_bytes else self._binary[0]
+        self._text.append(self._decode(part, not self.expected_bytes))
+        if self.expected_bytes and len(self._text) < _MAX_PARTS:
             return None
         self._text = ["".join(self._text)]
-        return None if self.missing else self._text[0]
+        return None if self.expected_bytes else self._text[0]
 
-    def take_out(self) -> str | bytes:
+    def take_kept(self) -> str | bytes:
         """What has come so far; it will not be part of the message that ``take()`` gives."""
-        self.held = 0
+        self.kept_size = 0
         if self._decode is None:
             binary, self._binary = b"".join(self._binary), []
             return binary

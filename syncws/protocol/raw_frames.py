@@ -19,9 +19,9 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import FrameDecoder, FrameProtocol, Opcode, ParseFailed, RsvBits
 
 from ..close import CloseCode, check_sendable
+from .events import Fault
 from .frames import data_header
 from .masking import mask
-from .messages import Fault
 
 __all__ = ["Frame", "FrameInput", "FrameOutput", "read_close"]
 
@@ -101,7 +101,7 @@ class FrameInput:
         return self.close_received or self._failed
 
     @property
-    def missing(self) -> int:
+    def expected_bytes(self) -> int:
         """Bytes that the frame being received is known to lack; 0 for unknown."""
         header = self._decoder.header
         return 0 if header is None else header.payload_len - len(self._payload)

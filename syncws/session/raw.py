@@ -23,7 +23,7 @@ from wsproto.frame_protocol import Opcode
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConcurrencyError, SendTimeoutError
-from ..protocol.messages import Fault
+from ..protocol.events import Fault
 from ..protocol.raw_frames import (
     Frame,
     FrameInput,
@@ -168,7 +168,7 @@ class RawSession(CommonSession):
                     raise DeadlineError  # one look after the deadline is enough
                 left = max(0.0, deadline - monotonic())
             try:
-                data = self._transport.receive(left, self._input.missing)
+                data = self._transport.receive(left, self._input.expected_bytes)
             except BrokenError as exc:
                 self._ending.finish(_abnormal(str(exc), "error"))
                 continue

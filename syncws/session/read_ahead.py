@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..protocol.messages import Part
+from ..protocol.events import Part
 
 __all__ = ["ReadAhead"]
 

@@ -25,18 +25,13 @@ from typing import TYPE_CHECKING
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConcurrencyError
-from ..protocol.messages import (
-    Fault,
-    Part,
-    PeerClose,
-    Ping,
-    Pong,
-)
+from ..protocol.events import Fault, Part, PeerClose, Ping, Pong
 from ..system.transport import BrokenError, DeadlineError
 from .read_ahead import ReadAhead
 
 if TYPE_CHECKING:
-    from ..protocol.messages import Event, Protocol
+    from ..protocol.events import Event
+    from ..protocol.messages import Protocol
     from ..system.transport import Transport
     from ..system.wakeup import Wakeup
     from .ending import Ending
@@ -276,17 +271,17 @@ class Reader:
     @property
     def looked_at(self) -> float:
         """Until when (monotonic) the handler has looked at all that has arrived."""
-        return self._arrived_after if self._protocol.unread else self._read_at
+        return self._arrived_after if self._protocol.has_unparsed else self._read_at
 
     @property
     def unread(self) -> bool:
         """Whether something was read that nobody has come to yet."""
-        return self._protocol.unread
+        return self._protocol.has_unparsed
 
     @property
     def held_back(self) -> bool:
         """Whether reading ahead has stopped: the queue is full, or a fault ends it."""
-        return self._fault is not None or self._queue.is_full(self._protocol.held)
+        return self._fault is not None or self._queue.is_full(self._protocol.kept_size)
 
     def stand_in(self) -> bool:
         """One turn in the handler's place: read what has arrived, never wait for more.
@@ -399,7 +394,7 @@ class Reader:
 
     def _read(self, timeout: float | None) -> None:
         try:
-            data = self._transport.receive(timeout, self._protocol.missing)
+            data = self._transport.receive(timeout, self._protocol.expected_bytes)
         except BrokenError as exc:
             self._broken(exc)
         else:
@@ -409,7 +404,7 @@ class Reader:
         """Read what has arrived; False when that was nothing."""
         assert self.read_lock.locked()
         try:
-            data = self._transport.receive_now(self._protocol.missing)
+            data = self._transport.receive_now(self._protocol.expected_bytes)
         except BrokenError as exc:
             self._broken(exc)
             return False

@@ -6,7 +6,8 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
-from ..protocol.messages import Data, Part
+from ..protocol.events import Part
+from ..protocol.outbound import Data
 from ..protocol.prepared import PreparedMessage
 
 if TYPE_CHECKING:

@@ -23,11 +23,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..close import CloseCode, CloseReason
-from ..protocol.messages import MessageOpenError
+from ..protocol.outbound import MessageOpenError
 from ..system.transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
-    from ..protocol.messages import Binary, Data, Protocol
+    from ..protocol.messages import Protocol
+    from ..protocol.outbound import Binary, Data
     from ..protocol.prepared import PreparedMessage
     from ..system.transport import Transport
     from ..system.wakeup import Wakeup

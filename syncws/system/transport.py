@@ -84,14 +84,14 @@ class Transport:
         if self._sock.family != socket.AF_UNIX:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def receive(self, timeout: float | None, missing: int = 0) -> bytes:
+    def receive(self, timeout: float | None, expected: int = 0) -> bytes:
         """Wait for bytes for up to ``timeout`` seconds, for ever with None.
 
-        ``missing`` is how many are known to come. Gives ``b""`` at the end of
+        ``expected`` is how many bytes are known to come. Gives ``b""`` at the end of
         the stream, after ``shutdown()`` too.
         """
         if timeout is None:
-            size = self._next_size(missing)
+            size = self._next_size(expected)
             try:
                 data = self._sock.recv(size)
             except OSError as exc:
@@ -101,14 +101,14 @@ class Transport:
         while True:
             if not self.wait(read=True, timeout=timeout):
                 raise DeadlineError("nothing was received in time")
-            data_now = self.receive_now(missing)
+            data_now = self.receive_now(expected)
             if data_now is not None:
                 return data_now
             timeout = max(0.0, deadline - monotonic())
 
-    def receive_now(self, missing: int = 0) -> bytes | None:
+    def receive_now(self, expected: int = 0) -> bytes | None:
         """What has arrived, ``b""`` at the end of the stream, None when nothing has."""
-        size = self._next_size(missing)
+        size = self._next_size(expected)
         try:
             data = self._sock.recv(size, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -117,9 +117,9 @@ class Transport:
             raise BrokenError(exc) from exc
         return self._took(data)
 
-    def _next_size(self, missing: int) -> int:
+    def _next_size(self, expected: int) -> int:
         size = self._read_size
-        return size if missing <= size else min(missing, MAX_READ_SIZE)
+        return size if expected <= size else min(expected, MAX_READ_SIZE)
 
     def _took(self, data: bytes) -> bytes:
         self.received += len(data)
@@ -254,12 +254,12 @@ class TlsTransport(Transport):
         self._sock.setblocking(False)
         self._send_at_once()
 
-    def receive(self, timeout: float | None, missing: int = 0) -> bytes:
+    def receive(self, timeout: float | None, expected: int = 0) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout
         while True:
             # Read before waiting: OpenSSL may hold bytes that the kernel no
             # longer has, and poll() knows of the kernel's only.
-            data = self.receive_now(missing)
+            data = self.receive_now(expected)
             if data is not None:
                 return data
             left = None if deadline is None else max(0.0, deadline - monotonic())
@@ -267,10 +267,10 @@ class TlsTransport(Transport):
             if not self.wait(read=not blocked, write=blocked, timeout=left):
                 raise DeadlineError("nothing was received in time")
 
-    def receive_now(self, missing: int = 0) -> bytes | None:
+    def receive_now(self, expected: int = 0) -> bytes | None:
         with self._tls_lock:
             self._receive_wants_write = False
-            size = self._next_size(missing)
+            size = self._next_size(expected)
             try:
                 data = self._sock.recv(size)
             except ssl.SSLWantReadError:

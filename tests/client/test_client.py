@@ -24,7 +24,7 @@ from syncws import (
     HandshakeError,
     connect,
 )
-from syncws.protocol.messages import State
+from syncws.protocol.events import State
 from syncws.session.writer import Writer
 from syncws.system.scheduler import SCHEDULER
 

@@ -12,15 +12,9 @@ from typing import Any
 
 from syncws import Deflate, Options
 from syncws.protocol.deflate import DeflateExtension
+from syncws.protocol.events import Event, Fault, PeerClose, Ping, Pong
 from syncws.protocol.headers import check_headers
-from syncws.protocol.messages import (
-    Event,
-    Fault,
-    PeerClose,
-    Ping,
-    Pong,
-    Protocol,
-)
+from syncws.protocol.messages import Protocol
 from syncws.upgrade.handshake import Accept, negotiate
 
 from ..support.pairs import frame

@@ -20,7 +20,8 @@ from syncws.protocol.deflate import (
     negotiate_deflate,
     offer_deflate,
 )
-from syncws.protocol.messages import Fault, Protocol
+from syncws.protocol.events import Fault
+from syncws.protocol.messages import Protocol
 from syncws.protocol.prepared import PreparedMessage
 from syncws.upgrade.handshake import Accept, negotiate
 

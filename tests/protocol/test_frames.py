@@ -8,13 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncws.protocol.events import Event, Fault, Part
 from syncws.protocol.frames import PlainFrame, data_header, plain_frame_at
-from syncws.protocol.messages import (
-    Event,
-    Fault,
-    Part,
-    Protocol,
-)
+from syncws.protocol.messages import Protocol
 
 from ..support.faults import splits
 from ..support.pairs import frame
@@ -160,9 +156,9 @@ def test_plain_frame_in_parts(text: str, cuts: list[int]) -> None:
     receiving = PlainFrame(text=True, size=size, key=whole[start - 4 : start])
     *parts, last = splits(whole[start:], *cuts)
     early = [message for part in parts if (message := receiving.take(part)) is not None]
-    message = receiving.take(last) if receiving.missing or not early else early[0]
+    message = receiving.take(last) if receiving.expected_bytes or not early else early[0]
     assert message == text
-    assert receiving.missing == 0
+    assert receiving.expected_bytes == 0
 
 
 def test_declared_size_is_refused_before_the_payload_comes() -> None:
@@ -178,10 +174,10 @@ def test_missing_bytes_are_known() -> None:
     whole = frame(2, b"x" * 50_000)
     protocol.receive_data(whole[:20_000])
     assert protocol.next_event() is None
-    assert protocol.missing == len(whole) - 20_000
+    assert protocol.expected_bytes == len(whole) - 20_000
     protocol.receive_data(whole[20_000:])
     assert protocol.next_event() == b"x" * 50_000
-    assert protocol.missing == 0
+    assert protocol.expected_bytes == 0
 
 
 @pytest.mark.parametrize("opcode", [1, 2])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import threading
 import zlib
 from array import array
 from typing import Any
@@ -8,18 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncws.protocol.messages import (
-    Data,
-    Event,
-    Fault,
-    PeerClose,
-    Ping,
-    Pong,
-    Protocol,
-    State,
-)
+from syncws.protocol.events import Event, Fault, PeerClose, Ping, Pong, State
+from syncws.protocol.messages import Protocol
+from syncws.protocol.outbound import Data
 from syncws.protocol.prepared import PreparedMessage
 
+from ..support.background import Background
 from ..support.faults import splits
 from ..support.pairs import frame
 
@@ -314,3 +310,32 @@ def test_garbage_raises_nothing(garbage: bytes, cuts: list[int]) -> None:
 def test_compressed_frame_is_a_fault_when_nothing_was_negotiated() -> None:
     (fault,) = events(protocol(), frame(TEXT, zlib.compress(b"x"), rsv=4))
     assert isinstance(fault, Fault)
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("plain", [True, False])
+def test_any_thread_may_ask_how_much_is_kept(opcode: int, plain: bool) -> None:
+    """The reader replaces the buffer while another thread looks at it."""
+    interval = sys.getswitchinterval()
+    receiver = protocol()
+    whole = frame(opcode, b"x" * 20)
+    if not plain:
+        whole = frame(opcode, b"x" * 10, fin=False) + frame(0, b"x" * 10)
+    over = threading.Event()
+    sizes: set[int] = set()
+
+    def look() -> None:
+        while not over.is_set():
+            sizes.add(receiver.kept_size)
+
+    looking = Background(look)
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(3000):
+            assert events(receiver, whole[:-5]) == []
+            assert len(events(receiver, whole[-5:])) == 1
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+    looking.result()
+    assert sizes <= set(range(21))

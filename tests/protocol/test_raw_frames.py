@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncws import Frame, Opcode
-from syncws.protocol.messages import Fault
+from syncws.protocol.events import Fault
 from syncws.protocol.raw_frames import FrameInput, FrameOutput, read_close
 
 from ..support import faults
@@ -115,10 +115,10 @@ def test_what_is_missing_of_a_frame_is_known() -> None:
     data = frame(2, b"x" * 1000)
     made.receive_data(data[:108])
     assert made.next_frame() is None
-    assert made.missing == 900
+    assert made.expected_bytes == 900
     made.receive_data(data[108:])
     assert made.next_frame() == Frame(Opcode.BINARY, b"x" * 1000)
-    assert made.missing == 0
+    assert made.expected_bytes == 0
 
 
 @pytest.mark.parametrize(

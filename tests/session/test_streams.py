@@ -225,7 +225,8 @@ def test_compressed_streams_both_ways() -> None:
     from wsproto.frame_protocol import FrameProtocol
 
     from syncws.protocol.deflate import Deflate, negotiate_deflate
-    from syncws.protocol.messages import Part, Protocol
+    from syncws.protocol.events import Part
+    from syncws.protocol.messages import Protocol
 
     agreed = negotiate_deflate(["permessage-deflate"], Deflate(), 1_000_000)
     assert agreed is not None

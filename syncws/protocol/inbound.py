@@ -1,0 +1,286 @@
+"""The inbound half of the protocol: received bytes to events.
+
+Pure: no I/O, no threads, no clock. The caller holds the reader's lock, except for the properties
+that say that any thread may read them. ``frames.py`` parses plain frames and wsproto all others;
+this file puts messages together and enforces the limits.
+
+Events come one at a time, and each is parsed when it is asked for: a fault behind a message does
+not overtake the message.
+"""
+
+from __future__ import annotations
+
+import io
+
+from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
+
+from ..close import Cause, CloseCode
+from .events import Event, Fault, Part, PeerClose, Ping, Pong
+from .frames import FrameBounds, PlainFrame, plain_frame_at
+from .masking import mask
+
+__all__ = ["Inbound"]
+
+
+class Inbound:
+    """Parses what one side receives; ``client`` says whether that side is the client."""
+
+    def __init__(
+        self,
+        frames: FrameProtocol,
+        *,
+        client: bool,
+        max_message_size: int,
+        max_frame_size: int,
+        fast: bool,
+    ) -> None:
+        self._decoder = frames
+        self._masked = not client
+        self._max_message_size = max_message_size
+        self._max_frame_size = max_frame_size
+        self._fast = fast
+        # Received and not parsed yet: _received[_parsed:].
+        self._received = b""
+        self._parsed = 0
+        # Whether next_event() needs more bytes for the next event.
+        self._exhausted = True
+        # A plain frame whose payload is still arriving.
+        self._plain: PlainFrame | None = None
+        # Finds the ends of the frames that wsproto parses.
+        self._bounds = FrameBounds()
+        # Bytes so far of the data frame and of the message that are being received.
+        self._frame_size = 0
+        self._message_size = 0
+        # The fragments so far. These are accumulators and not lists: a message of a million
+        # fragments of one byte takes no more memory than a message of a million bytes.
+        self._text: io.StringIO | None = None
+        self._binary: bytearray | None = None
+        #: Whether the message being received, or else the next one, comes in parts as they
+        #: arrive. The last part resets it.
+        self.streaming = False
+        self.close_received = False
+        #: Whether a fault was found.
+        self.failed = False
+
+    @property
+    def input_over(self) -> bool:
+        """Whether bytes that still arrive are ignored: after a Close, or a fault."""
+        return self.close_received or self.failed
+
+    @property
+    def has_unparsed(self) -> bool:
+        """Whether ``next_event()`` may find another event in the bytes received so far.
+
+        Any thread may read this.
+        """
+        return not self._exhausted and self._parsed < len(self._received)
+
+    @property
+    def expected_bytes(self) -> int:
+        """Bytes that the message being received still needs; 0 if that is not known."""
+        plain = self._plain
+        return plain.expected_bytes if plain is not None else 0
+
+    @property
+    def kept_size(self) -> int:
+        """Bytes, or characters, kept here of a message that has not arrived whole.
+
+        Any thread may read this: each attribute is read once, since the reader may replace it
+        at the same time.
+        """
+        plain, text, binary = self._plain, self._text, self._binary
+        if plain is not None:
+            return plain.kept_size
+        if text is not None:
+            return text.tell()
+        return len(binary or b"")
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer; after its Close, or a fault, they are ignored."""
+        if self.input_over:
+            return
+        if self._parsed < len(self._received):
+            self._received = self._received[self._parsed :] + data
+        else:
+            self._received = data
+        self._parsed = 0
+        self._exhausted = False
+
+    def next_event(self) -> Event | None:
+        """The next event in the bytes received so far; None when it needs more bytes."""
+        if self.streaming and self.kept_size:
+            return Part(self._take_kept(), finished=False)
+        while self._parsed < len(self._received):
+            before = self._parsed
+            if self._plain is not None:
+                event = self._take_plain(self._plain)
+            elif (
+                self._fast
+                and not self._message_open
+                and self._bounds.at_start
+                and not self.streaming
+            ):
+                event = self._next_plain()
+            else:
+                event = self._next_other()
+            if event is not None:
+                return event
+            if self._parsed == before:
+                break  # the header has not arrived whole
+        self._exhausted = True
+        return None
+
+    def _next_plain(self) -> Event | None:
+        """Parse the next frame here if it is a plain one; wsproto parses every other."""
+        received, start = self._received, self._parsed
+        found = plain_frame_at(received, start, masked=self._masked)
+        if found is None:
+            return self._next_other()
+        payload, size = found
+        if payload > len(received):
+            return None
+        if size > self._max_message_size or size > self._max_frame_size:
+            self._message_size = self._frame_size = size
+            return self._check_size()
+        end = payload + size
+        text = received[start] == 0x81
+        key = received[payload - 4 : payload] if self._masked else b""
+        if end > len(received):
+            self._parsed = payload
+            self._plain = PlainFrame(text=text, size=size, key=key)
+            return self._take_plain(self._plain)
+        self._parsed = end
+        message = received[payload:end]
+        if key:
+            message = mask(message, key)
+        if not text:
+            return message
+        try:
+            return message.decode()
+        except UnicodeDecodeError as exc:
+            return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
+
+    def _take_plain(self, frame: PlainFrame) -> Event | None:
+        start = self._parsed
+        self._parsed = min(len(self._received), start + frame.expected_bytes)
+        try:
+            message = frame.take(self._received[start : self._parsed])
+        except UnicodeDecodeError as exc:
+            return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
+        finished = message is not None
+        if finished:
+            self._plain = None
+        if self.streaming:
+            return self._part(frame.take_kept() if message is None else message, finished)
+        return message
+
+    def _next_other(self) -> Event | None:
+        """Give wsproto the rest of its frame, as far as it has arrived, and no byte behind it."""
+        part = self._bounds.take(self._received, self._parsed)
+        self._parsed += len(part)
+        self._decoder.receive_bytes(part)
+        try:
+            for frame in self._decoder.received_frames():
+                event = self._take_frame(frame)
+                if event is not None:
+                    return event
+        except ParseFailed as exc:
+            if int(exc.code) == CloseCode.MESSAGE_TOO_BIG:  # found by the extension
+                return self._too_big("message", self._max_message_size)
+            return self._fail(exc.code, str(exc), "protocol_error")
+        return None
+
+    @property
+    def _message_open(self) -> bool:
+        """Whether a fragmented message is being received."""
+        return self._text is not None or self._binary is not None
+
+    def _take_frame(self, frame: Frame) -> Event | None:
+        """Take a frame, or the part of it that has arrived; return the event that it completes."""
+        payload = frame.payload
+        if frame.opcode is Opcode.PING:
+            return Ping(bytes(payload))  # type: ignore[arg-type]  # bytes for every control frame but Close
+        if frame.opcode is Opcode.PONG:
+            return Pong(bytes(payload))  # type: ignore[arg-type]  # as above
+        if isinstance(payload, tuple):
+            self.close_received = True
+            self._received = b""
+            return PeerClose(int(payload[0]), payload[1])
+
+        size = len(payload.encode()) if isinstance(payload, str) else len(payload)
+        self._frame_size += size
+        self._message_size += size
+        fault = self._check_size()
+        if fault is not None:
+            return fault
+        if frame.frame_finished:
+            self._frame_size = 0
+        return self._take_payload(payload, frame.message_finished)
+
+    def _check_size(self) -> Fault | None:
+        for subject, size, limit in (
+            ("message", self._message_size, self._max_message_size),
+            ("frame", self._frame_size, self._max_frame_size),
+        ):
+            if size > limit:
+                return self._too_big(subject, limit)
+        return None
+
+    def _too_big(self, subject: str, limit: int) -> Fault:
+        return self._fail(
+            CloseCode.MESSAGE_TOO_BIG, f"{subject} larger than {limit} bytes", "too_big"
+        )
+
+    def _take_payload(self, payload: str | bytes, finished: bool) -> Event | None:
+        if finished:
+            self._message_size = 0
+        if self.streaming:
+            # An empty accumulator stays: it says that a fragmented message is open.
+            if isinstance(payload, str):
+                self._text = None if finished else io.StringIO()
+                return self._part(payload, finished)
+            self._binary = None if finished else bytearray()
+            return self._part(bytes(payload), finished)
+        if isinstance(payload, str):
+            if self._text is None:
+                if finished:
+                    return payload
+                self._text = io.StringIO()
+            self._text.write(payload)
+            if not finished:
+                return None
+            text = self._text.getvalue()
+            self._text = None
+            return text
+        if self._binary is None:
+            if finished:
+                return bytes(payload)
+            self._binary = bytearray()
+        self._binary += payload
+        if not finished:
+            return None
+        binary = bytes(self._binary)
+        self._binary = None
+        return binary
+
+    def _take_kept(self) -> str | bytes:
+        """The beginning of a message, kept before ``streaming`` was set."""
+        if self._plain is not None:
+            return self._plain.take_kept()
+        if self._text is not None:
+            text, self._text = self._text.getvalue(), io.StringIO()
+            return text
+        assert self._binary is not None
+        binary, self._binary = bytes(self._binary), bytearray()
+        return binary
+
+    def _part(self, data: str | bytes, finished: bool) -> Part | None:
+        if finished:
+            self.streaming = False
+        return Part(data, finished) if data or finished else None
+
+    def _fail(self, code: int, reason: str, cause: Cause) -> Fault:
+        self.failed = True
+        self._text = self._binary = self._plain = None
+        self._received = b""
+        return Fault(int(code), reason, cause)

@@ -1,0 +1,106 @@
+"""The outbound half of the protocol: messages and control frames to bytes.
+
+Pure: no I/O, no threads, no clock. The caller holds the writer's lock. A whole message without
+compression is written by ``frames.py``; wsproto writes every other frame.
+"""
+
+from __future__ import annotations
+
+import os
+
+from wsproto.frame_protocol import FrameProtocol
+
+from ..close import CloseCode
+from .deflate import DeflateExtension
+from .frames import data_header
+from .masking import mask
+from .prepared import PreparedMessage
+
+__all__ = ["Binary", "Data", "MessageOpenError", "Outbound"]
+
+#: What a message can be made of: ``str`` for text, anything bytes-like for binary.
+Binary = bytes | bytearray | memoryview
+Data = str | Binary
+
+
+class MessageOpenError(Exception):
+    """A fragmented message is being sent; no other message can begin before its end."""
+
+
+class Outbound:
+    """Encodes what one side sends; ``masking`` says whether it masks its frames."""
+
+    def __init__(
+        self, frames: FrameProtocol, *, masking: bool, deflate: DeflateExtension | None
+    ) -> None:
+        self._encoder = frames
+        self._masking = masking
+        self._deflate = deflate
+        #: Whether a fragmented message is being sent.
+        self.fragmenting = False
+        self.messages_sent = 0
+        self.close_sent = False
+
+    def message(self, data: Data) -> tuple[bytes, Binary]:
+        """A whole message as one frame, header and payload: text for ``str``, else binary.
+
+        Raises ``MessageOpenError`` between the fragments of another message.
+        """
+        if self.fragmenting:
+            raise MessageOpenError
+        if isinstance(data, memoryview) and not (
+            data.ndim == 1 and data.itemsize == 1 and data.c_contiguous
+        ):
+            data = data.tobytes()  # so that len() counts bytes, and they lie in one piece
+        if self._deflate is not None and len(data) >= self._deflate.min_size:
+            if isinstance(data, memoryview):
+                data = data.tobytes()
+            frame = bytes(self._encoder.send_data(data))
+            self.messages_sent += 1
+            return frame, b""
+        text = isinstance(data, str)
+        payload = data.encode() if isinstance(data, str) else data
+        self.messages_sent += 1
+        if self._masking:
+            # A fresh and unpredictable key for each frame (RFC 6455 section 5.3).
+            key = os.urandom(4)
+            payload = mask(bytes(payload), key)
+            return data_header(len(payload), text=text, key=key), payload
+        return data_header(len(payload), text=text), payload
+
+    def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
+        """As ``message()``, for a message that has been encoded once for many sessions."""
+        if self._masking:
+            return b"".join(self.message(message.data)), b""  # each frame has its own key
+        if self.fragmenting:
+            raise MessageOpenError
+        self.messages_sent += 1
+        if self._deflate is None or len(message) < self._deflate.min_size:
+            return message.frame, b""
+        self._deflate.forget_sent()
+        return message.deflated(self._deflate), b""
+
+    def fragment(self, data: Data, *, finished: bool) -> bytes:
+        """A fragment of a message; the first one decides on text or binary (RFC 6455 section 5.4).
+
+        Raises ``TypeError`` when a later fragment is of the other kind.
+        """
+        if isinstance(data, memoryview):
+            data = data.tobytes()
+        encoded = bytes(self._encoder.send_data(data, fin=finished))
+        self.fragmenting = not finished
+        self.messages_sent += finished
+        return encoded
+
+    def ping(self, payload: bytes) -> bytes:
+        return bytes(self._encoder.ping(payload))
+
+    def pong(self, payload: bytes) -> bytes:
+        return bytes(self._encoder.pong(payload))
+
+    def close(self, code: int, reason: str) -> bytes:
+        """The Close frame; 1005 makes one without a code (RFC 6455 section 5.5.1)."""
+        self.close_sent = True
+        if code == CloseCode.NO_STATUS_RECEIVED:
+            return bytes(self._encoder.close())
+        return bytes(self._encoder.close(code, reason))
