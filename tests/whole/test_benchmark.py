@@ -148,7 +148,7 @@ def test_every_case_is_of_known_servers() -> None:
 
 def test_without_speedups_masks_in_python() -> None:
     code = (
-        "import tests.benchmark.apps.gunicorn_settings, syncws.masking as masking;"
+        "import tests.benchmark.apps.gunicorn_settings, syncws.protocol.masking as masking;"
         "print(masking.mask is masking.mask_in_python)"
     )
     environ = CONTESTANTS["syncws-without-speedups"].environ
