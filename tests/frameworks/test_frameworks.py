@@ -19,10 +19,10 @@ from syncws.upgrade.respond import carry_out_upgrades
 
 from ..support.background import Background
 from ..support.clients import connect, exchange, handshake
+from ..support.handshakes import request
 from ..support.pairs import PATIENCE, tcp_pair
 from ..support.servers import Server, gunicorn
 from ..upgrade.test_application import LoopbackConnector
-from ..upgrade.test_handshake import request
 
 EXAMPLES = [
     pytest.param(("examples.bottle_echo", "/echo"), id="bottle"),

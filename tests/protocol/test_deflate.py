@@ -25,8 +25,8 @@ from syncws.protocol.messages import Protocol
 from syncws.protocol.prepared import PreparedMessage
 from syncws.upgrade.handshake import Accept, negotiate
 
+from ..support.handshakes import request
 from ..support.pairs import PATIENCE, frame
-from ..upgrade.test_handshake import request
 
 LIMIT = 1024 * 1024
 

@@ -25,13 +25,13 @@ from syncws.upgrade.handshake import Accept
 
 from ..conftest import MakeSession
 from ..support.clients import exchange, handshake
+from ..support.handshakes import request
 from ..support.pairs import (
     PATIENCE,
     Peer,
     frame,
     tcp_pair,
 )
-from .test_handshake import request
 
 
 class LoopbackConnector(Connector):

@@ -11,22 +11,7 @@ from syncws import Options
 from syncws.protocol.headers import parse_origin
 from syncws.upgrade.handshake import Accept, Reject, negotiate
 
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="
-
-
-def request(**changes: str | None) -> dict[str, Any]:
-    """The example of RFC 6455 section 1.2; None takes something away."""
-    environ: dict[str, str | None] = {
-        "REQUEST_METHOD": "GET",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": "server.example.com",
-        "HTTP_UPGRADE": "websocket",
-        "HTTP_CONNECTION": "Upgrade",
-        "HTTP_SEC_WEBSOCKET_KEY": KEY,
-        "HTTP_SEC_WEBSOCKET_VERSION": "13",
-        **changes,
-    }
-    return {name: value for name, value in environ.items() if value is not None}
+from ..support.handshakes import KEY, request
 
 
 def accept(environ: dict[str, Any], **options: Any) -> Accept:
