@@ -10,11 +10,11 @@ bytes behind it are never read as a request.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, TypeAlias
 
 import h11
 
+from ..system.deadline import Deadline
 from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.http_times import HEAD_TIMEOUT, LINGER
 
@@ -120,11 +120,10 @@ class HttpConnection:
         return self._h11.trailing_data[0]
 
     def _next_event(self, timeout: float) -> Event:
-        deadline = monotonic() + timeout
+        deadline = Deadline(timeout)
         try:
             while (event := self._h11.next_event()) is h11.NEED_DATA:
-                left = max(0.0, deadline - monotonic())
-                self._h11.receive_data(self._transport.receive(left))
+                self._h11.receive_data(self._transport.receive(deadline.left))
         except h11.RemoteProtocolError as exc:
             raise BadRequestError(exc.error_status_hint, f"This is not HTTP: {exc}.") from exc
         assert isinstance(event, Event), event
@@ -178,9 +177,9 @@ class HttpConnection:
         """Let the peer read the whole response, then shut the transport down."""
         if self._h11.our_state is not h11.SWITCHED_PROTOCOL:
             self._transport.shutdown_write()
-            deadline = monotonic() + LINGER
+            deadline = Deadline(LINGER)
             try:
-                while (left := deadline - monotonic()) > 0 and self._transport.receive(left):
+                while not deadline.passed and self._transport.receive(deadline.left):
                     pass
             except (BrokenError, DeadlineError):
                 pass

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-import math
 import selectors
 import socket
 import ssl
@@ -23,8 +22,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..handlers import takes_session_first
+from ..options import check_timeout
 from ..session.registry import Registry
 from ..session.running import check_function
+from ..system.deadline import Deadline
 from ..upgrade.application import BUSY, WebSocketUpgrade, refuse
 from ..upgrade.respond import carry_out_upgrades
 from .connection import ServerConnection
@@ -159,7 +160,7 @@ class Server:
         self._lock = threading.Lock()
         self._connections: set[ServerConnection] = set()
         self._stopping = threading.Event()
-        self._deadline = math.inf  # for all connections to end, after shutdown()
+        self._deadline = Deadline(None)  # for all connections to end, after shutdown()
         self._complained_at = -COMPLAIN_EVERY  # used by the acceptor only
         with contextlib.ExitStack() as stack:  # of what is closed again if something is missing
             # Closing the second wakes the acceptor, which waits for the first.
@@ -197,10 +198,14 @@ class Server:
 
         A second call waits with the ``timeout`` of the first. If a handler calls this, the
         server does not wait for the handler's own thread.
+
+        ``timeout`` 0 cuts everything at once; ``math.inf`` waits for ever. Raises
+        ``TypeError`` or ``ValueError`` for a timeout that is not a number.
         """
+        timeout = check_timeout("timeout", timeout)
         with self._lock:
             if not self._stopping.is_set():
-                self._deadline = monotonic() + timeout
+                self._deadline = Deadline(timeout)
                 self._stopping.set()
                 self._waker.close()
         self._acceptor.join()
@@ -213,7 +218,7 @@ class Server:
         left = _join(others, self._deadline)
         for connection in left:
             connection.cut()
-        left = _join(left, monotonic() + CUT_TIMEOUT)
+        left = _join(left, Deadline(CUT_TIMEOUT))
         for connection in left:
             self._remove(connection)
             logger.warning("%s has not ended in time, and is left to itself", connection.name)
@@ -303,10 +308,10 @@ class Server:
             logger.warning("connections are refused: %s", why)
 
 
-def _join(connections: set[ServerConnection], deadline: float) -> set[ServerConnection]:
+def _join(connections: set[ServerConnection], deadline: Deadline) -> set[ServerConnection]:
     """Wait for connections to end. Returns those that have not."""
     for connection in connections:
-        connection.join(min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX))
+        connection.join(deadline.left)
     return {connection for connection in connections if connection.is_alive()}
 
 

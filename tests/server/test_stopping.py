@@ -56,6 +56,16 @@ def test_shutdown_before_anything() -> None:
     server.serve_forever()  # returns
 
 
+@pytest.mark.parametrize("timeout", [0, -1, 1e12, float("inf")])
+def test_every_time_is_a_time_to_stop_in(timeout: float) -> None:
+    server = syncws.serve(echo, "127.0.0.1", 0)
+    for wrong, error in ((float("nan"), ValueError), ("1", TypeError)):
+        with pytest.raises(error, match="timeout is a number of seconds"):
+            server.shutdown(wrong)  # type: ignore[arg-type]  # that is the test
+    end(connect(server.port, "/"))  # it has not stopped
+    server.shutdown(timeout)
+
+
 def test_serve_forever_returns_when_it_is_shut_down() -> None:
     server = syncws.serve(echo, "127.0.0.1", 0)
     forever = Background(server.serve_forever)
