@@ -1,11 +1,11 @@
-"""Connections of plain HTTP that the worker closes: the peer reads the answer first.
+"""Connections that the worker closes after an HTTP response: the peer reads it first.
 
-A socket that is closed with something unread in it is reset, and its peer may
-lose the end of the answer. So the sending side is closed first, and the rest
-when the peer has closed too, or has not for a while (RFC 9112 section 9.6).
-gunicorn waits for that on its main thread, for two seconds at most, in which it
-does nothing else: a few dozen clients that take their time, and the arbiter
-thinks that the worker hangs, and kills it with all of its sessions.
+If a socket is closed while something in it is unread, TCP resets the connection and the peer
+may lose the end of the response. So the worker first closes its sending side, and closes
+the connection when the peer has closed, or after a while (RFC 9112 section 9.6). gunicorn
+waits for each peer on its main thread, up to two seconds, and does nothing else meanwhile.
+After a few dozen slow peers the arbiter would take the worker for hung and kill it with all
+of its sessions.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ MAX_DRAINED = 64 * 1024
 
 
 class Lingering:
-    """The connections that are being closed; ``closed`` is called for each that
-    is. For the main thread."""
+    """The connections that are being closed. ``closed`` is called after each. For the main
+    thread."""
 
     def __init__(self, closed: Callable[[], None]) -> None:
         self._closed = closed
-        # Those whose peers have yet to close, until when (monotonic), in that order.
+        # Connections whose peers have not closed yet, with their deadlines (monotonic).
+        # Every connection has the same time, so the first one is due first.
         self._waiting: dict[Any, float] = {}
 
     def close(self, conn: Any, poller: Any) -> None:
-        """Close gunicorn's connection ``conn``, now or as soon as its peer has."""
+        """Close gunicorn's connection ``conn``: now if its peer has closed, else when it does."""
         drain = partial(self._drain, conn, poller, [MAX_DRAINED])
         try:
             conn.sock.setblocking(False)
@@ -48,14 +49,14 @@ class Lingering:
             self._waiting[conn] = monotonic() + LINGER
 
     def wait_at_most(self, timeout: float | None) -> float | None:
-        """Seconds until one of them is due, ``timeout`` at most (None: for ever)."""
+        """Seconds until the first connection is due, at most ``timeout`` (None: no limit)."""
         for due in self._waiting.values():
             left = max(0.0, due - monotonic())
             return left if timeout is None else min(timeout, left)
         return timeout
 
     def expire(self, poller: Any) -> None:
-        """Close those whose peers have not in time."""
+        """Close the connections that are due."""
         now = monotonic()
         while self._waiting:
             conn = next(iter(self._waiting))

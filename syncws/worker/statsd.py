@@ -1,7 +1,7 @@
 """gunicorn's statsd, where sessions are not requests.
 
-How long sessions last says nothing about how quick requests are: it is kept
-out of ``gunicorn.request.duration``. Sessions have figures of their own.
+The length of a session says nothing about the speed of requests, so it is kept out of
+``gunicorn.request.duration``. Sessions have figures of their own.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from ..session.registry import Stats
+from .capacity import RareWarning
 
 __all__ = ["Statsd"]
 
 
 class Statsd:
-    """What a worker tells statsd, through its logger ``gunicorn.instrument.statsd.Statsd``."""
+    """Reports to statsd through gunicorn's logger ``gunicorn.instrument.statsd.Statsd``."""
 
     def __init__(self, log: Any) -> None:
         self._log = log
         self._access = log.access
         self._counted: dict[str, int] = {}
         log.access = self.access
+        if log.sock is not None:
+            log.sock = _StatsdSocket(log.sock)
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
-        """In place of the logger's own: as that, but no duration for sessions."""
+        """In place of the logger's own method: the same, without a duration for sessions."""
         if not str(resp.status).startswith("101"):
             self._access(resp, req, environ, request_time)
             return
@@ -36,8 +39,8 @@ class Statsd:
         self._log.increment("gunicorn.request.status.101", 1)
 
     def report(self, stats: Stats) -> None:
-        """One gauge a worker, since a gauge of all would show one of them; and
-        counters, which add up."""
+        """Send the open sessions as a gauge of this worker (one gauge for all workers would
+        show one of them), and the other figures as counters, which add up."""
         self._log.gauge(f"syncws.sessions.{os.getpid()}", stats.open)
         figures = asdict(stats)
         del figures["open"]
@@ -48,3 +51,18 @@ class Statsd:
             if more:
                 self._log.increment(f"syncws.{name}", more)
         self._counted = figures
+
+
+class _StatsdSocket:
+    """In place of the socket of gunicorn's logger, which logs a traceback for each figure
+    that can not be sent: one a second in an idle worker."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._warn = RareWarning()
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._sock.send(data)
+        except OSError as exc:
+            self._warn("statsd can not be reached, figures are lost: %s", exc)

@@ -1,45 +1,45 @@
 """The gunicorn worker class: ``gunicorn -k syncws.worker.WebSocketWorker``.
 
-gunicorn's own threaded worker, with one difference: as soon as the head of a
-request that asks for a WebSocket is parsed, its thread steps out of the pool of
-HTTP threads and becomes that session's. Everything else, plain HTTP above all,
-is gunicorn's code, untouched.
+It is gunicorn's own threaded worker with one difference. When the head of a request that
+asks for a WebSocket has been parsed, its thread steps out of the pool of HTTP threads and
+runs that request alone. Plain HTTP runs in gunicorn's own code.
 
-Threads: the *main* thread accepts, polls and keeps the connection count; *pool*
-threads handle HTTP; a *session* thread handles one upgrade request, whatever
-comes of it.
+Threads: the *main* thread accepts, polls and counts connections; *pool* threads handle
+HTTP; a thread *outside the pool* handles one upgrade request, whatever the answer, or
+waits for one slow request head.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import selectors
+import socket
 import threading
 from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
 from ..session.registry import REGISTRY, stats
 from ..upgrade.application import BUSY, refuse
-from ..upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
+from ..upgrade.connectors import CONNECTION_KEY
 from ..upgrade.handshake import Reject
 from ..upgrade.respond import carry_out_upgrades
+from .capacity import Capacity, RareWarning, check_limits
+from .connector import WorkerConnector, asks_for_websocket
+from .heads import Arrived, ParsedHead, SlowHeads, parse_arrived
+from .idle import IdleConnections
 from .lingering import Lingering
 from .pool import Pool
-from .slow_heads import Head, SlowHeads, look_at_head
 from .statsd import Statsd
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from _typeshed.wsgi import StartResponse
-
-    from ..session.common import CommonSession
-    from ..upgrade.handshake import Accept
 
 __all__ = ["WebSocketWorker"]
 
@@ -47,16 +47,18 @@ logger = logging.getLogger("syncws")
 
 
 class _Outcome(Enum):
-    """What handle() gives for connections that gunicorn does not know how to finish."""
+    """The results of handle() that gunicorn does not know."""
 
     #: It was a session's, and is closed.
     SESSION_OVER = "session over"
+    #: It was an upgrade request's, and the peer may still be reading the answer.
+    UPGRADE_OVER = "upgrade over"
     #: The main thread has to wait for its first byte.
     SILENT = "silent"
-    #: The request's head has come, in a thread outside of the pool.
+    #: A thread outside the pool has read the request's head.
     HEAD_READ = "head read"
-    #: There was no thread to see to it that it comes in time, and it is closed.
-    HEAD_REFUSED = "head refused"
+    #: It is closed.
+    CLOSED = "closed"
 
 
 #: RFC 8441 section 3: the answer to a protocol that CONNECT can not be had with.
@@ -66,12 +68,15 @@ _OVER_HTTP2 = Reject(501, "WebSockets are opened over HTTP/1.1 here, not over HT
 #: As long as gunicorn waits for another request on connections kept alive.
 STOP_HEAD_TIMEOUT = 2.0
 
-#: Seconds that a head may take when there are as many slow ones, and sessions, as
-#: there may be: it holds a thread of the pool. Two packets are closer together.
+#: Seconds that a slow head may take when there is room for no more threads outside the
+#: pool: it holds a thread of the pool. Two packets are closer together.
 FULL_HEAD_TIMEOUT = 0.5
 
-#: Seconds between two warnings that no more sessions can be taken.
-COMPLAIN_EVERY = 60.0
+#: Seconds without accepting when the system has no descriptor or no memory for another
+#: connection. gunicorn's main loop turns about as often.
+ACCEPT_PAUSE = 1.0
+
+_NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class WebSocketWorker(ThreadWorker):
@@ -79,52 +84,54 @@ class WebSocketWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # In a pool thread: the worker's own refusal of a session. In a session
-        # thread: its connection's connector.
+        # In a pool thread: the worker's own refusal of a session. In a thread outside the
+        # pool: its connection's connector.
         self._local = threading.local()
+        self._capacity = Capacity(self.worker_connections, self.cfg.threads)
         self._slow_heads = SlowHeads()
-        # For the main thread.
-        self._lingering = Lingering(self._forget_connection)
+        self._warn_refused = RareWarning()
+        self._warn_closed = RareWarning()
+        # The main thread uses the rest.
+        self._warn_not_accepting = RareWarning()
+        self._lingering = Lingering(self._count_closed)
+        self._idle = IdleConnections(self)
+        # Whether a connection waits to be accepted, and there is no room or descriptor for it.
+        self._room_wanted = False
+        # No connection is accepted before this moment (monotonic).
+        self._accept_again_at = 0.0
         self._draining = False
         self._quitting = False
         self._statsd: Statsd | None = None
-        # Guards the two below.
-        self._sessions_lock = threading.Lock()
-        self._session_threads = 0
-        self._complained_at = -COMPLAIN_EVERY
-        # A part of the connections is kept for HTTP.
-        self._max_session_threads = self.worker_connections - self.cfg.threads
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         super().check_config(cfg, log)
-        if cfg.worker_connections <= cfg.threads:
-            log.warning(
-                "No WebSocket can be opened: worker_connections (%d) has to be greater than "
-                "threads (%d), which are kept for HTTP.",
-                cfg.worker_connections,
-                cfg.threads,
-            )
+        check_limits(cfg, log)
 
     def get_thread_pool(self) -> Any:
         self._pool = Pool(self.cfg.threads, "syncws http")
         return self._pool
 
-    # Pool threads
+    # Pool threads, and threads that have stepped out
 
     def handle(self, conn: Any) -> Any:
         """Handle a connection with something to read."""
-        head = look_at_head(conn, tls=self.cfg.is_ssl)
-        if head is Head.NOTHING:
-            return _Outcome.SILENT
-        if head is Head.PART:
-            if self._step_out(conn):
-                return self._wait_for_head(conn)
-            # With no room for slow ones left, the quick ones are told from them here.
-            try:
-                self._slow_heads.read(conn, FULL_HEAD_TIMEOUT)
-            except RuntimeError as exc:
-                return self._refuse_head(conn, exc)
+        if not isinstance(conn.parser, ParsedHead) and not conn.is_http2:
+            arrived = parse_arrived(conn)
+            if arrived is Arrived.NOTHING:
+                return _Outcome.SILENT
+            if arrived is Arrived.PART:
+                if self._capacity.take_head():
+                    if self._step_out(f"syncws head {conn.client}"):
+                        return self._read_slow_head(conn)
+                    self._capacity.give_head()
+                try:
+                    self._slow_heads.read(conn, FULL_HEAD_TIMEOUT)
+                except RuntimeError as exc:
+                    return self._close_without_thread(conn, exc)
+        if isinstance(conn.parser, ParsedHead) and self._broken(conn, conn.parser.error):
+            conn.close()
+            return _Outcome.CLOSED
         self._local.connector = None
         try:
             result = super().handle(conn)
@@ -132,73 +139,75 @@ class WebSocketWorker(ThreadWorker):
             if self._local.connector is None:
                 raise
             logger.exception("the thread of a session failed")
-        if self._local.connector is None:
+        connector = self._local.connector
+        if connector is None:
             return result
-        # This may wait for the peer to close too: not on the main thread,
-        # where it would hold up every other connection.
+        self._local.connector = None
+        if not connector.was_session and connector.borrowed.wait():
+            return _Outcome.UPGRADE_OVER
+        # The connection has been shut down: nobody waits for its peer.
         with contextlib.suppress(OSError):  # closed already
-            conn.close(graceful=True)
+            conn.close()
         return _Outcome.SESSION_OVER
 
-    def _wait_for_head(self, conn: Any) -> Any:
-        """Read a head that takes its time, outside of the pool."""
+    def _read_slow_head(self, conn: Any) -> Any:
         try:
             self._slow_heads.read(conn)
         except RuntimeError as exc:
-            with self._sessions_lock:
-                self._session_threads -= 1
-            return self._refuse_head(conn, exc)
+            self._capacity.give_head()
+            return self._close_without_thread(conn, exc)
         return _Outcome.HEAD_READ
 
-    def _refuse_head(self, conn: Any, error: RuntimeError) -> Any:
-        """There is no thread for the clock."""
+    def _close_without_thread(self, conn: Any, error: RuntimeError) -> Any:
+        """Close a connection whose head can have no deadline."""
         conn.close()
-        with self._sessions_lock:
-            self._complain(str(error))
-        return _Outcome.HEAD_REFUSED
+        self._warn_closed("slow connections are closed: %s", error)
+        return _Outcome.CLOSED
+
+    def _broken(self, conn: Any, error: Exception | None) -> bool:
+        """Whether the peer broke the connection before there was a request.
+
+        gunicorn would log most of these errors with a traceback, and a TLS handshake that
+        failed has left it a socket without a descriptor. An error in a setting, such as a
+        certificate that can not be read, leaves the socket as it was: it is gunicorn's.
+        """
+        if not isinstance(error, OSError) or isinstance(error, NoMoreData):
+            return False
+        if self.cfg.is_ssl and type(conn.sock) is socket.socket and conn.sock.fileno() != -1:
+            return False
+        logger.info("no request from %s: %s", conn.client or "unix", error)
+        return True
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer a request; one that asks for a WebSocket outside of the pool."""
+        """Answer a request; one that asks for a WebSocket outside the pool."""
         self._local.refusal = None
-        if _asks_for_websocket(req):
-            if self._step_out(conn):
-                self._local.connector = _WorkerConnector(conn)
+        if asks_for_websocket(req):
+            reason = self._capacity.take_session()
+            if reason is None and self._step_out(f"syncws session {conn.client}"):
+                self._local.connector = WorkerConnector(conn)
             else:
+                if reason is None:
+                    self._capacity.give_session()
+                else:
+                    self._warn_refused("WebSocket requests are answered with 503: %s", reason)
                 self._local.refusal = BUSY  # the wrapper of the application answers
         return super().handle_request(req, conn)
 
     def handle_http2_request(self, req: Any, conn: Any, h2_conn: Any) -> Any:
-        """Answer a request on a stream of HTTP/2, whose socket other streams
-        use too: never with a session."""
+        """Answer a request on a stream of HTTP/2, and never with a session: other streams
+        use the socket too."""
         protocol = req.stream.get_pseudo_headers().get(":protocol")
         self._local.refusal = _OVER_HTTP2 if protocol == "websocket" else None
         return super().handle_http2_request(req, conn, h2_conn)
 
-    def _step_out(self, conn: Any) -> bool:
-        """Make this thread one for a session, if there is room for another."""
-        with self._sessions_lock:
-            if self._session_threads >= self._max_session_threads:
-                self._complain(
-                    f"{self._session_threads} sessions are open, and the other {self.cfg.threads} "
-                    f"of {self.worker_connections} worker_connections are kept for HTTP"
-                )
-                return False
-            self._session_threads += 1
+    def _step_out(self, name: str) -> bool:
+        """Take this thread out of the pool; False if the system has no thread in its place."""
         try:
-            self._pool.step_out(f"syncws session {conn.client}")
+            self._pool.step_out(name)
         except RuntimeError as exc:
-            with self._sessions_lock:
-                self._session_threads -= 1
-                self._complain(str(exc))
+            self._warn_refused("WebSocket requests are answered with 503: %s", exc)
             return False
         return True
-
-    def _complain(self, why: str) -> None:
-        """Once in a while: how often is for the peers to say."""
-        now = monotonic()
-        if now - self._complained_at >= COMPLAIN_EVERY:
-            self._complained_at = now
-            logger.warning("WebSocket requests are answered with 503: %s", why)
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
@@ -213,8 +222,8 @@ class WebSocketWorker(ThreadWorker):
             connector = self._local.connector
             if connector is not None:
                 connector.response = start_response.__self__
-                # Bytes that the peer sent behind its request are the
-                # WebSocket's, and never another HTTP request.
+                # Bytes behind the request belong to the WebSocket. They are never parsed as
+                # another HTTP request.
                 connector.response.force_close()
                 environ[CONNECTION_KEY] = connector
                 return upgrading(environ, start_response)
@@ -225,8 +234,8 @@ class WebSocketWorker(ThreadWorker):
     # The main thread
 
     def init_process(self) -> None:
-        # Else it is done where no deadline reaches it; as it is, it is part of the
-        # head's time.
+        # Else ssl_wrap_socket() would make the handshake, before conn.sock is the TLS
+        # socket that a deadline can shut down.
         self.cfg.set("do_handshake_on_connect", False)
         if self.cfg.statsd_host:
             self._statsd = Statsd(self.log)
@@ -237,6 +246,28 @@ class WebSocketWorker(ThreadWorker):
         super().notify()
         if self._statsd is not None:
             self._statsd.report(stats())
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, if there is room for it and the system has a descriptor."""
+        if self.nr_conns >= self.worker_connections:
+            self._room_wanted = True
+            return
+        try:
+            super().accept(listener)
+        except OSError as exc:
+            if exc.errno not in _NO_RESOURCES:
+                raise
+            self._room_wanted = True
+            self._accept_again_at = monotonic() + ACCEPT_PAUSE
+            self._warn_not_accepting("new connections wait, accept() failed: %s", exc)
+
+    def enqueue_req(self, conn: Any) -> None:
+        try:
+            super().enqueue_req(conn)
+        except RuntimeError as exc:  # the system has no thread, and the pool has none yet
+            conn.close()
+            self._count_closed()
+            self._warn_closed("connections are closed: %s", exc)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         try:
@@ -252,25 +283,40 @@ class WebSocketWorker(ThreadWorker):
             self._lingering.close(conn, self.poller)
 
     def _finish(self, conn: Any, outcome: _Outcome) -> None:
-        if outcome in (_Outcome.SESSION_OVER, _Outcome.HEAD_READ):
-            with self._sessions_lock:
-                self._session_threads -= 1
+        if outcome in (_Outcome.SESSION_OVER, _Outcome.UPGRADE_OVER):
+            self._capacity.give_session()
+        elif outcome is _Outcome.HEAD_READ:
+            self._capacity.give_head()
         if outcome is _Outcome.HEAD_READ:
             self.enqueue_req(conn)
+        elif outcome is _Outcome.UPGRADE_OVER:
+            self._lingering.close(conn, self.poller)
         elif outcome is _Outcome.SILENT and self.alive:
             self._wait_for_first_byte(conn)
         else:
             if outcome is _Outcome.SILENT:
                 conn.close()
-            self.nr_conns -= 1
+            self._count_closed()
 
-    def _forget_connection(self) -> None:
+    def _count_closed(self) -> None:
         self.nr_conns -= 1
 
     def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
-        """Wait for what the main thread has to do, but not past what is due here."""
+        """Wait for the next event, and no longer than until the next deadline here."""
+        if self.alive:
+            self.set_accept_enabled(True)
         super().wait_for_and_dispatch_events(self._lingering.wait_at_most(timeout))
         self._lingering.expire(self.poller)
+        if self._room_wanted:
+            # Not while events are dispatched: one of them may be the closed connection's.
+            self._room_wanted = False
+            if self._idle.close_one():
+                self._accept_again_at = 0.0
+
+    def _may_accept(self) -> bool:
+        if monotonic() < self._accept_again_at:
+            return False
+        return self.nr_conns < self.worker_connections or self._idle.exist()
 
     def _wait_for_first_byte(self, conn: Any) -> None:
         """As gunicorn does it after a while, with a deadline of our own."""
@@ -289,11 +335,11 @@ class WebSocketWorker(ThreadWorker):
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
         """Accept connections or not; a graceful stop begins with not doing so."""
-        super().set_accept_enabled(enabled)
+        super().set_accept_enabled(self._may_accept() if self.alive else enabled)
         if not self.alive and not self._draining:
             self._draining = True
             REGISTRY.drain()
-            self._slow_heads.hurry(0.0 if self._quitting else STOP_HEAD_TIMEOUT)
+            self._slow_heads.stop(0.0 if self._quitting else STOP_HEAD_TIMEOUT)
             for conn in self.pending_conns:
                 conn.timeout = monotonic()
             self.murder_pending()
@@ -302,7 +348,7 @@ class WebSocketWorker(ThreadWorker):
                     conn.timeout = monotonic()
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGINT and SIGQUIT: as SIGTERM, but for connections kept alive."""
+        """SIGINT and SIGQUIT: as SIGTERM, except for connections kept alive."""
         self.cfg.worker_int(self)
         self._quitting = True
         self.handle_exit(sig, frame)
@@ -314,33 +360,3 @@ def _log_where_gunicorn_does(log: Any) -> None:
         for handler in log.error_log.handlers:
             logger.addHandler(handler)
         logger.setLevel(log.error_log.level)
-
-
-def _asks_for_websocket(req: Any) -> bool:
-    return any(name == "UPGRADE" and "websocket" in value.lower() for name, value in req.headers)
-
-
-class _WorkerConnector(Connector):
-    """A connection of this worker's."""
-
-    #: gunicorn's response, whose figures the access log shows.
-    response: Any = None
-
-    def __init__(self, conn: Any) -> None:
-        self._conn = conn
-        self.socket = conn.sock
-
-    def take_received(self) -> bytes:
-        received: bytes = self._conn.parser.unreader.take_buffered()
-        return received
-
-    def accept(self, answer: Accept, start_response: StartResponse) -> None:
-        accept_through_wsgi(answer, start_response)
-        if not self.response.headers_sent:
-            raise RuntimeError(
-                "a WSGI middleware around the application holds its response back; it has to "
-                "leave WebSocket requests alone"
-            )
-
-    def closed(self, session: CommonSession, sent: int) -> None:
-        self.response.sent = sent

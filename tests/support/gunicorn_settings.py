@@ -6,7 +6,7 @@ from typing import Any
 
 from gunicorn.reloader import ReloaderBase
 
-from syncws.worker import slow_heads
+from syncws.worker import heads
 
 from . import app
 
@@ -41,5 +41,5 @@ def post_worker_init(worker: Any) -> None:
     if worker.app.app_uri.endswith(":no_threads"):
         app.run_out_of_threads()
     if worker.app.app_uri.endswith(":short_heads"):
-        vars(slow_heads)["HEAD_TIMEOUT"] = 0.5  # shared, and changed here only
+        vars(heads)["HEAD_TIMEOUT"] = 0.5  # shared, and changed here only
     worker.log.info("worker is ready")
