@@ -39,7 +39,9 @@ from .errors import (
     SyncwsError,
 )
 from .handlers import exchange, stream
-from .hub import Hub
+from .hub.history import History
+from .hub.hub import Hub
+from .hub.joining import Joined
 from .listener import Listener, callbacks
 from .options import Options
 from .protocol.deflate import Deflate
@@ -64,8 +66,10 @@ __all__ = [
     "Deflate",
     "Frame",
     "HandshakeError",
+    "History",
     "Hub",
     "HubError",
+    "Joined",
     "Listener",
     "Opcode",
     "Options",

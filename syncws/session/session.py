@@ -244,9 +244,9 @@ class Session(CommonSession):
         """
         return self._writer.offer(message, room)
 
-    def _forget_offers(self, number: int) -> None:
-        """Give up the ``number`` oldest of the offered messages that wait."""
-        self._writer.forget_offers(number)
+    def _forget_offers(self, number: int) -> int:
+        """Give up the ``number`` oldest of the offered messages that wait; gives how many."""
+        return self._writer.forget_offers(number)
 
     # The outgoing channel
 

@@ -15,7 +15,6 @@ the order of the protocol. Who takes it:
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -152,11 +151,14 @@ class Writer:
             self.flush_control()
         return True
 
-    def forget_offers(self, number: int) -> None:
-        """Give up the oldest of the messages that wait."""
-        with contextlib.suppress(IndexError):
-            for _ in range(number):
+    def forget_offers(self, number: int) -> int:
+        """Give up the ``number`` oldest of the messages that wait; gives how many there were."""
+        for forgotten in range(number):
+            try:
                 self._waiting.popleft()
+            except IndexError:
+                return forgotten
+        return number
 
     def send_parts(self, parts: Iterable[Data], timeout: float, close_timeout: float) -> None:
         """Write one message in fragments, each as soon as ``parts`` gives it.

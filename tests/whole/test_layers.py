@@ -26,7 +26,7 @@ LAYERS: list[list[str]] = [
     ["options"],
     ["session"],
     ["handlers", "listener"],
-    ["client", "client_handshake", "client_url", "hub", "hub_redis"],
+    ["client", "client_handshake", "client_url", "hub"],
     ["upgrade"],
     ["server", "worker", "flask", "django"],
     ["testing", "cli_connect", "cli_serve"],

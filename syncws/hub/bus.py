@@ -1,0 +1,164 @@
+"""The bus: what connects the hub of this process with those of others.
+
+``Bus`` is the interface. ``MemoryBus`` is the bus of one process: it keeps the history and the
+presence in memory, and has nobody to talk to.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, NamedTuple
+
+from ..errors import HubError
+from . import wire
+from .history import History, MemoryLog, Missed
+from .wire import Envelope, Position
+
+__all__ = ["Arrived", "Bus", "MemoryBus", "MisuseError", "Present", "RefusedError"]
+
+#: ``arrived(room, envelope, position)`` delivers to the members in this process.
+Arrived = Callable[[str, Envelope, Position | None], None]
+
+
+class Present(NamedTuple):
+    """The members of a room by name, and after how many seconds that changes by itself."""
+
+    members: dict[str, Any]
+    changes_in: float | None
+
+
+class RefusedError(HubError):
+    """The server has answered, and refused."""
+
+
+class MisuseError(HubError):
+    """It is not the bus: a hub that is closed, a message that is too large."""
+
+
+class Bus(ABC):
+    """Every method is for any thread. Those that talk to a server raise ``HubError`` when it
+    can not be reached, or refuses."""
+
+    #: How often messages of other processes may have been missed.
+    gaps = 0
+    #: Whether the server was reached when it was last needed.
+    connected = True
+    #: Whether publish() reaches other processes, of which this one is not told.
+    shared = False
+    #: Names this process in what it sends.
+    process = bytes(wire.SENDER)
+
+    @abstractmethod
+    def begin(self) -> None:
+        """In each process anew."""
+
+    @abstractmethod
+    def set_count(self, room: str, count: int) -> int:
+        """How many members a room has here. The ticket is for ``wait()``."""
+
+    @abstractmethod
+    def set_present(self, room: str, member: str, info: str | None) -> int:
+        """A member is here, with ``info`` as JSON, or is not here any more (None)."""
+
+    @abstractmethod
+    def wait(self, ticket: int) -> None:
+        """Wait until the bus knows what was told before; a few seconds at most."""
+
+    @abstractmethod
+    def publish(self, room: str, envelope: Envelope) -> None:
+        """Send to the other processes."""
+
+    @abstractmethod
+    def append(self, room: str, envelope: Envelope) -> Position:
+        """Keep a message and send it to all processes, this one included."""
+
+    @abstractmethod
+    def read(self, room: str, after: Position | None, limit: int) -> Missed:
+        """The first ``limit`` messages after ``after``; without it, the last ones."""
+
+    @abstractmethod
+    def count(self, room: str, here: int) -> int:
+        """The members in all processes, ``here`` of them in this one."""
+
+    @abstractmethod
+    def present(self, room: str) -> Present:
+        """The members with a name, in all processes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End threads and connections."""
+
+
+class MemoryBus(Bus):
+    def __init__(self, arrived: Arrived, history: History | None, grace: float) -> None:
+        self._arrived = arrived
+        self._history = history
+        self._grace = grace
+        self.begin()
+
+    def begin(self) -> None:
+        self._log = MemoryLog(self._history) if self._history is not None else None
+        # Guards the below.
+        self._lock = threading.Lock()
+        # By room and member: its information, and the moment (monotonic) at which it has left,
+        # None while it is here. One that has left is removed when the room is next looked at.
+        self._present: dict[str, dict[str, tuple[str, float | None]]] = {}
+
+    def set_count(self, room: str, count: int) -> int:
+        return 0
+
+    def set_present(self, room: str, member: str, info: str | None) -> int:
+        with self._lock:
+            members = self._present.setdefault(room, {})
+            if info is not None:
+                members[member] = (info, None)
+            elif member in members:
+                members[member] = (members[member][0], monotonic() + self._grace)
+            # Rooms that nobody looks at are not to be kept.
+            for each in [room] if len(self._present) < 1000 else list(self._present):
+                self._forget(each)
+        return 0
+
+    def _forget(self, room: str) -> dict[str, tuple[str, float | None]]:
+        now = monotonic()
+        members = self._present.get(room, {})
+        for member, (_, until) in list(members.items()):
+            if until is not None and until <= now:
+                del members[member]
+        if not members:
+            self._present.pop(room, None)
+        return members
+
+    def wait(self, ticket: int) -> None:
+        """There is nobody to wait for."""
+
+    def publish(self, room: str, envelope: Envelope) -> None:
+        """There are no other processes."""
+
+    def append(self, room: str, envelope: Envelope) -> Position:
+        assert self._log is not None
+        return self._log.append(
+            room, envelope, lambda position: self._arrived(room, envelope, position)
+        )
+
+    def read(self, room: str, after: Position | None, limit: int) -> Missed:
+        assert self._log is not None
+        return self._log.read(room, after, limit)
+
+    def count(self, room: str, here: int) -> int:
+        return here
+
+    def present(self, room: str) -> Present:
+        with self._lock:
+            members = dict(self._forget(room))
+        now = monotonic()
+        ends = [until - now for _, until in members.values() if until is not None]
+        found = {member: json.loads(info) for member, (info, _) in members.items()}
+        return Present(found, max(0.0, min(ends)) if ends else None)
+
+    def close(self) -> None:
+        """There is nothing to end."""

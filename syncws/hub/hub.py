@@ -1,0 +1,374 @@
+"""Rooms: one message for all who are in one, in this process and in others.
+
+What is promised: a message that one thread sends to a room after another gets to each member
+after it, at most once. Nobody gets what was sent before ``join()``; everybody who stays, and
+keeps up, gets what is sent after it has returned. With a history, a member gets what it has
+missed, or is told that something is missing.
+
+A member that reads too slowly never holds up the sender, nor the others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..close import CloseCode, CloseReason, check_sendable
+from ..errors import HubError
+from ..options import check_seconds
+from ..protocol.prepared import PreparedMessage
+from ..session.session import Session
+from . import wire
+from .bus import Bus, MemoryBus, MisuseError
+from .history import History, to_message
+from .joining import Joined, Memberships
+from .members import OnFull, Rooms, token_of
+from .presence import OnPresence, Watcher
+from .sending import Courier
+from .wire import Envelope, Position
+
+if TYPE_CHECKING:
+    from ..protocol.outbound import Data
+
+__all__ = ["Hub"]
+
+logger = logging.getLogger("syncws")
+
+#: Messages that wait for a member, at most, before it is too slow.
+QUEUE = 100
+#: Seconds for which a member that has left still counts: a page that is loaded again, or a
+#: worker that is replaced, is no news. Precedent: Socket.IO's clients are back within 5 s.
+PRESENCE_GRACE = 5.0
+#: Seconds that ``close()`` waits for a callback of ``on_presence``.
+CLOSE_TIMEOUT = 5.0
+
+OnBusLost = Literal["warn", "raise"]
+
+
+class Hub:
+    """Rooms with members. Every method is for any thread.
+
+    ``url`` is None for the sessions of this process, or the address of a Redis or Valkey
+    (``"redis://localhost:6379/0"``, ``"rediss://…"``, ``"unix://…"``); then all hubs with the
+    same address and ``prefix`` are one. That needs the extra ``redis``. ``client`` is a redis-py
+    client instead of an address: of a Sentinel (``sentinel.master_for("main")``) or a
+    ``RedisCluster``. The hub does not close it.
+
+    ``history`` is a :class:`History`: how much of each room is kept. Without it nothing is.
+
+    ``queue`` is how many messages may wait for a member that reads slowly, and ``on_full`` what
+    happens when it is one more: ``"disconnect"`` closes the member's session with 1013 (try
+    again later), ``"drop_oldest"`` and ``"drop_newest"`` leave out a message, which ``dropped``
+    counts.
+
+    ``presence_grace`` is for how many seconds a member that has left still counts as present.
+
+    ``on_bus_lost`` is what happens when the bus can not be reached: with ``"warn"`` the hub goes
+    on in this process, logs one warning and counts in ``undelivered``; with ``"raise"`` methods
+    raise :class:`HubError`.
+
+    A hub may be made before gunicorn forks its workers (``preload_app``): it connects when it is
+    first used. Raises ``TypeError`` and ``ValueError`` for options that can not be.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: Any = None,
+        prefix: str = "",
+        history: History | None = None,
+        queue: int = QUEUE,
+        on_full: OnFull = "disconnect",
+        presence_grace: float = PRESENCE_GRACE,
+        on_bus_lost: OnBusLost = "warn",
+    ) -> None:
+        if queue < 1:
+            raise ValueError(f"queue is at least 1 message, not {queue!r}")
+        if on_full not in ("disconnect", "drop_oldest", "drop_newest"):
+            raise ValueError(
+                f'on_full is "disconnect", "drop_oldest" or "drop_newest", not {on_full!r}'
+            )
+        if on_bus_lost not in ("warn", "raise"):
+            raise ValueError(f'on_bus_lost is "warn" or "raise", not {on_bus_lost!r}')
+        if history is not None and not isinstance(history, History):
+            raise TypeError(f"history is a syncws.History, not {history!r}")
+        if presence_grace != 0:
+            check_seconds("presence_grace", presence_grace)
+        if url is not None and client is not None:
+            raise ValueError("a hub has an address or a client, not both")
+        _check_name(prefix, "a prefix")
+        self._queue = queue
+        self._on_full: OnFull = on_full
+        self._history = history
+        self._raises = on_bus_lost == "raise"
+        self._bus: Bus
+        if url is None and client is None:
+            self._bus = MemoryBus(self._arrived, history, presence_grace)
+        else:
+            self._bus = self._redis_bus(url, client, prefix, presence_grace)
+        self._watcher = Watcher(self._bus.present)
+        self._begin()
+        _hubs.add(self)
+
+    def _redis_bus(self, url: str | None, client: Any, prefix: str, grace: float) -> Bus:
+        try:
+            from .redis_bus import RedisBus
+            from .redis_commands import client_for
+        except ImportError as exc:
+            raise ImportError(
+                "a hub over Redis needs redis-py: pip install 'syncws[redis]'"
+            ) from exc
+        if url is not None:
+            client = client_for(url)
+        owned = url is not None
+        return RedisBus(
+            client, prefix, self._arrived, self._lost, self._history, grace, owned=owned
+        )
+
+    def _begin(self) -> None:
+        """In each process anew: its parent's sessions are its parent's."""
+        self._rooms = Rooms(self._queue, self._on_full)
+        self._memberships = Memberships(
+            self._rooms, self._bus, self._watcher, history=self._history, raises=self._raises
+        )
+        self._courier = Courier(
+            self._rooms, self._bus, self._watcher, history=self._history, raises=self._raises
+        )
+
+    def _after_fork(self) -> None:
+        self._begin()
+        self._bus.begin()
+        self._watcher.begin()
+
+    # Membership
+
+    def join(
+        self,
+        room: str,
+        session: Session,
+        *,
+        after: str | None = None,
+        member: str | int | None = None,
+        info: Any = None,
+    ) -> Joined:
+        """Make ``session`` a member of ``room``, until it leaves or ends::
+
+            with hub.join(room, session):
+                for message in session:
+                    hub.send(room, message, exclude=session)
+
+        A session may be in any number of rooms. Waits for the bus, a few seconds at most.
+
+        ``after`` is the id of the last message that the client has: it gets what was sent since,
+        then what comes. ``joined.gap`` tells if something is missing. None and ``""`` are for a
+        client that has no message; any other text, whatever a peer makes up, is a gap.
+
+        ``member`` is a name under which ``presence()`` lists the session, with ``info``, which
+        is anything that JSON can express.
+
+        Raises ``TypeError`` for a raw session, and for an ``info`` that JSON can not express;
+        ``ValueError`` for a name that UTF-8 can not express, and for ``after`` without a
+        history; ``RuntimeError`` when the system has no thread left. While messages that were
+        missed are sent, it raises what ``session.send()`` does.
+        """
+        if not isinstance(session, Session):
+            raise TypeError(f"a member of a room is a Session, not {session!r}")
+        _check_name(room)
+        if after and self._history is None:
+            raise ValueError("after= needs a history: Hub(history=syncws.History())")
+        name = None if member is None else str(member)
+        if name is not None:
+            _check_name(name, "a member")
+        text = json.dumps(info)
+        joined = Joined(self._memberships, room, session, name)
+        if name is not None:
+            self._watcher.watch(room)
+        return self._memberships.join(joined, text, after or None)
+
+    # Messages
+
+    def send(
+        self, room: str, message: Data | PreparedMessage, exclude: Session | None = None
+    ) -> str | None:
+        """Send ``message`` to all members of ``room``, except ``exclude``.
+
+        Returns the message's id when the hub has a history and the message is kept, else None.
+
+        Waits for nobody but the bus, if there is one, and for that a few seconds at most. When
+        the bus can not be reached, the members in this process get the message, the others do
+        not: ``on_bus_lost`` says whether that is counted or raises ``HubError``. ``HubError`` is
+        also raised for a message of more than 16 MiB over a bus, and once the hub is closed.
+        Raises ``TypeError`` for a message of another type, and ``ValueError`` for a name that
+        UTF-8 can not express.
+        """
+        _check_name(room)
+        if not isinstance(message, PreparedMessage):
+            message = PreparedMessage(message)
+        token = wire.NOBODY if exclude is None else token_of(exclude)
+        return self._courier.send(room, message, token)
+
+    def send_json(self, room: str, value: Any, exclude: Session | None = None) -> str | None:
+        """Send ``value`` as a text message of JSON; raises what ``send()`` and ``json.dumps()``
+        do. With a history the id of the message stands in an object under ``History.key``."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return self.send(room, text, exclude)
+
+    def disconnect(
+        self,
+        room: str,
+        code: int = CloseCode.POLICY_VIOLATION,
+        reason: str = "",
+        exclude: Session | None = None,
+    ) -> None:
+        """Close the sessions that are members of ``room`` now, in all processes, except
+        ``exclude``. What was sent to them before they get before that.
+
+        Waits as ``send()`` does, and raises ``HubError`` as it does; ``TypeError`` and
+        ``ValueError`` for a code or a reason that can not be sent (RFC 6455 section 7.4).
+        """
+        _check_name(room)
+        check_sendable(code, reason)
+        token = wire.NOBODY if exclude is None else token_of(exclude)
+        self._courier.disconnect(room, CloseReason(code, reason), token)
+
+    def history(
+        self, room: str, *, after: str | None = None, limit: int = 100
+    ) -> list[str | bytes]:
+        """The messages that are kept, in order, as members got them.
+
+        Without ``after`` the last ``limit`` ones; with the id of a message, the first ``limit``
+        ones after it, and all that are kept if it is not known any more. When the bus can not
+        be reached there are none with ``on_bus_lost="warn"``, and ``HubError`` is raised with
+        ``"raise"``. Raises ``ValueError`` without a history, and for a ``limit`` below 1.
+        """
+        _check_name(room)
+        if self._history is None:
+            raise ValueError("history() needs one: Hub(history=syncws.History())")
+        if limit < 1:
+            raise ValueError(f"limit is at least 1 message, not {limit!r}")
+        position = Position.parse(after)
+        try:
+            missed = self._bus.read(room, position, limit)
+            if position is not None and missed.gap and not missed.messages:
+                missed = self._bus.read(room, None, limit)
+        except HubError as exc:
+            self._raise_unless_warned(exc)
+            return []
+        messages = (to_message(each, position, self._history) for position, each in missed.messages)
+        return [message.data for message in messages if message is not None]
+
+    # From the bus: its own threads call these
+
+    def _arrived(self, room: str, envelope: Envelope, position: Position | None) -> None:
+        self._courier.arrived(room, envelope, position)
+
+    def _lost(self, room: str) -> None:
+        self._memberships.set_gap(room)
+
+    # Who is there
+
+    def members(self, room: str) -> list[Session]:
+        """The members of ``room`` in this process."""
+        return self._rooms.members(room)
+
+    def count(self, room: str) -> int:
+        """How many members ``room`` has, in all processes. Those of a process that has died are
+        counted for half a minute more.
+
+        When the bus can not be reached, those in this process are counted with
+        ``on_bus_lost="warn"``, and ``HubError`` is raised with ``"raise"``. Raises
+        ``ValueError`` for a name that UTF-8 can not express.
+        """
+        _check_name(room)
+        here = self._rooms.count(room)
+        try:
+            return self._bus.count(room, here)
+        except HubError as exc:
+            self._raise_unless_warned(exc)
+            return here
+
+    def presence(self, room: str) -> dict[str, Any]:
+        """The members of ``room`` that have joined with ``member=``, in all processes: their
+        names, and the ``info`` of each. A member that has left is listed for
+        ``presence_grace`` more.
+
+        When the bus can not be reached, those in this process are listed with
+        ``on_bus_lost="warn"``, and ``HubError`` is raised with ``"raise"``.
+        """
+        _check_name(room)
+        try:
+            return self._bus.present(room).members
+        except HubError as exc:
+            self._raise_unless_warned(exc)
+            return self._memberships.present(room)
+
+    def on_presence(self, callback: OnPresence) -> OnPresence:
+        """Call ``callback(room, joined, left)`` when members with a name come or go; a decorator.
+
+        ``joined`` and ``left`` are dicts of names and infos. It is called in each process that
+        has members in the room, in a thread of the hub's, one call at a time. Two sessions of
+        one member are one member. What the callback raises is logged.
+        """
+        self._watcher.callbacks.append(callback)
+        return callback
+
+    def _raise_unless_warned(self, error: HubError) -> None:
+        if self._raises or isinstance(error, MisuseError):
+            raise error
+
+    # The hub itself
+
+    @property
+    def connected(self) -> bool:
+        """Whether the bus was reached when it was last needed; True without a bus."""
+        return self._bus.connected
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many messages found a member's queue full, by what was done then. With
+        ``"disconnect"`` that is the number of members."""
+        return self._rooms.dropped
+
+    @property
+    def undelivered(self) -> int:
+        """How many messages went to members in this process only, since the bus could not be
+        reached."""
+        return self._courier.undelivered
+
+    @property
+    def gaps(self) -> int:
+        """How often the connection to the bus was lost, and messages of other processes may
+        have been."""
+        return self._bus.gaps
+
+    def close(self) -> None:
+        """Disconnect from the bus. Sessions go on; ``send()`` does not."""
+        self._watcher.close(CLOSE_TIMEOUT)
+        self._bus.close()
+
+
+def _check_name(name: str, what: str = "a room") -> None:
+    """Peers may have a say in it: JSON has a way to write half a character."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of {what} is a str, not {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name!r} can not be the name of {what}: UTF-8 can not express it"
+        ) from None
+
+
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for hub in list(_hubs):
+        hub._after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -1,0 +1,229 @@
+"""Joining a room and leaving it: what a member has missed is sent before what comes.
+
+A join goes through these steps. The session is put among the room's members, absent. The bus is
+told, and waited for: from then on everything that is published gets to this process. New
+messages are held back, and what was missed is read from the log and sent. At last what was held
+back is sent, without what the log had already, and the member is live.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import weakref
+from types import TracebackType
+from typing import Any
+
+from ..errors import HubError
+from ..session.session import Session
+from .bus import Bus
+from .history import History, to_message
+from .members import Member, Rooms
+from .presence import Watcher
+from .wire import Position
+
+__all__ = ["Joined", "Memberships"]
+
+logger = logging.getLogger("syncws")
+
+#: Messages that ``join()`` reads at once, and how often it starts over for a room that is
+#: faster than its member.
+BATCH = 100
+ROUNDS = 20
+
+
+class Joined:
+    """A session's membership of a room, made by :meth:`Hub.join`.
+
+    It ends with ``leave()``, with the ``with`` block, and with the session. Every method is for
+    any thread.
+    """
+
+    def __init__(
+        self, memberships: Memberships, room: str, session: Session, member: str | None
+    ) -> None:
+        self.room = room
+        self.session = session
+        #: The member's name, or None.
+        self.member = member
+        #: Whether messages are missing that were sent after ``after``, or while this member was
+        #: in the room: more was missed than the history keeps, or the bus has lost it.
+        self.gap = False
+        #: The id of the room's newest message when this member had joined; None without a
+        #: history, and when no message is known. A client that has got no message yet comes
+        #: back with it.
+        self.last_id: str | None = None
+        self._memberships = memberships
+
+    def leave(self) -> None:
+        """Leave the room; does nothing the second time. Does not wait."""
+        self._memberships.leave(self)
+
+    def __enter__(self) -> Joined:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+
+class Memberships:
+    """Every method is for any thread."""
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        bus: Bus,
+        watcher: Watcher,
+        *,
+        history: History | None,
+        raises: bool,
+    ) -> None:
+        self._rooms = rooms
+        self._bus = bus
+        self._watcher = watcher
+        self._history = history
+        self._raises = raises
+        # Guards the below, and the order of what the bus is told. Taken before the rooms' lock.
+        self._lock = threading.Lock()
+        # A session stays here until it ends, also when it is in no room: it has one callback,
+        # however often it comes and goes.
+        self._joined: dict[Session, set[Joined]] = {}
+        # How often each named member is in a room here, and its information as JSON.
+        self._named: dict[str, dict[str, list[str]]] = {}
+
+    def join(self, joined: Joined, info: str, after: str | None) -> Joined:
+        """Carry a join out; when it raises, the session has left again."""
+        member, ticket = self._add(joined, info)
+        try:
+            self._bus.wait(ticket)
+            if joined.member is not None:
+                self._watcher.watch(joined.room)
+                self._watcher.look(joined.room)
+            if self._history is None or member.live:
+                member.go_live()
+            else:
+                self._replay(joined, member, after)
+        except BaseException:
+            self.leave(joined)
+            raise
+        return joined
+
+    def _add(self, joined: Joined, info: str) -> tuple[Member, int]:
+        room, session = joined.room, joined.session
+        with self._lock:
+            with self._rooms.lock:
+                member = self._rooms.add(room, session)
+                count = self._rooms.count(room)
+            try:
+                ticket = self._bus.set_count(room, count)
+            except BaseException:
+                with self._rooms.lock:
+                    self._rooms.remove(room, session)
+                raise
+            if joined.member is not None:
+                infos = self._named.setdefault(room, {}).setdefault(joined.member, [])
+                infos.append(info)
+                ticket = self._bus.set_present(room, joined.member, info)
+            known = session in self._joined
+            self._joined.setdefault(session, set()).add(joined)
+        if not known:
+            ours, ended = weakref.ref(self), weakref.ref(session)
+            session.close_reason.add_done_callback(lambda _: _session_ended(ours, ended))
+        return member, ticket
+
+    def leave(self, joined: Joined) -> None:
+        """Does nothing the second time."""
+        room, session, name = joined.room, joined.session, joined.member
+        with self._lock:
+            if joined not in self._joined.get(session, ()):
+                return
+            self._joined[session].discard(joined)
+            with self._rooms.lock:
+                self._rooms.remove(room, session)
+                count = self._rooms.count(room)
+            self._bus.set_count(room, count)
+            if name is not None:
+                infos = self._named[room][name]
+                infos.pop()
+                if not infos:
+                    del self._named[room][name]
+                    if not self._named[room]:
+                        del self._named[room]
+                    self._bus.set_present(room, name, None)
+        if count:
+            self._watcher.look(room)
+        else:
+            self._watcher.forget(room)
+
+    def _ended(self, session: Session) -> None:
+        while True:
+            with self._lock:
+                memberships = list(self._joined[session])
+                if not memberships:
+                    del self._joined[session]
+                    return
+            for joined in memberships:
+                self.leave(joined)
+
+    def _replay(self, joined: Joined, member: Member, after: str | None) -> None:
+        """Send what was missed, then go live, without a gap, a double or disorder."""
+        position = Position.parse(after)
+        joined.gap = after is not None and position is None
+        member.hold()
+        rounds = 0
+        while True:
+            try:
+                missed = self._bus.read(joined.room, position, BATCH if position else 0)
+            except HubError as exc:
+                if self._raises:
+                    raise
+                logger.info("what was missed in %r can not be read: %s", joined.room, exc)
+                joined.gap = joined.gap or after is not None
+                member.go_live(position, force=True)
+                return
+            joined.gap = joined.gap or missed.gap
+            joined.last_id = missed.last.id if missed.last is not None else None
+            for each, envelope in missed.messages:
+                message = to_message(envelope, each, self._history)
+                if message is not None and envelope.exclude != member.token:
+                    joined.session.send(message)
+            if position is not None and missed.messages:
+                position = missed.messages[-1][0]
+                if missed.last is None or position.number < missed.last.number:
+                    continue
+            else:
+                position = missed.last
+            if member.go_live(position):
+                return
+            rounds += 1
+            if rounds == ROUNDS or position is None:
+                # The room is faster than the member.
+                member.go_live(position, force=True)
+                joined.gap = True
+                return
+
+    def present(self, room: str) -> dict[str, Any]:
+        """The named members in this process."""
+        with self._lock:
+            named = self._named.get(room, {})
+            return {name: json.loads(infos[-1]) for name, infos in named.items()}
+
+    def set_gap(self, room: str) -> None:
+        """Messages were lost on the way to this process."""
+        with self._lock:
+            for memberships in self._joined.values():
+                for joined in memberships:
+                    if joined.room == room:
+                        joined.gap = True
+
+
+def _session_ended(memberships: weakref.ref[Memberships], session: weakref.ref[Session]) -> None:
+    left, ended = memberships(), session()
+    if left is not None and ended is not None:
+        left._ended(ended)

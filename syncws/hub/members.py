@@ -1,0 +1,194 @@
+"""The sessions in the rooms of this process, and how a message gets to them.
+
+Nothing here waits for a peer: what a member's connection does not take waits in a queue of its
+own, and what happens when that is full is the hub's policy.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter, deque
+from typing import Literal
+
+from ..close import CloseCode, CloseReason
+from ..protocol.prepared import PreparedMessage
+from ..session.session import Session
+from .wire import TOKEN, Position
+
+__all__ = ["Member", "OnFull", "Rooms", "token_of"]
+
+OnFull = Literal["disconnect", "drop_oldest", "drop_newest"]
+
+_TOO_SLOW = CloseReason(CloseCode.TRY_AGAIN_LATER, "reads too slowly", "send_timeout")
+
+_tokens: weakref.WeakKeyDictionary[Session, bytes] = weakref.WeakKeyDictionary()
+_tokens_lock = threading.Lock()
+
+
+def token_of(session: Session) -> bytes:
+    """What names a session in all processes."""
+    with _tokens_lock:
+        token = _tokens.get(session)
+        if token is None:
+            token = _tokens[session] = os.urandom(TOKEN)
+        return token
+
+
+class Member:
+    """A session in one room.
+
+    A member is first *absent*: it gets nothing, ``join()`` has not returned. While it is
+    *replaying*, its ``join()`` sends what it has missed, and new messages are held back. Then
+    it is *live*.
+    """
+
+    def __init__(self, session: Session, rooms: Rooms) -> None:
+        self.session = session
+        self.token = token_of(session)
+        #: How many times the session has joined the room. Guarded by the rooms' lock.
+        self.joins = 0
+        self.live = False
+        #: What was sent up to here the member has, or does not want.
+        self._has: Position | None = None
+        self._rooms = rooms
+        # Guards the change to live, and the two below.
+        self._lock = threading.Lock()
+        # None while the member is absent, and when it is live.
+        self._held: deque[tuple[PreparedMessage, Position | None]] | None = None
+        # Whether messages were held back that found no room: the log has them.
+        self._overflowed = False
+
+    @property
+    def absent(self) -> bool:
+        """Whether the member gets nothing yet."""
+        return not self.live and self._held is None
+
+    def deliver(self, message: PreparedMessage, position: Position | None) -> None:
+        """Send a message to the member, or hold it back."""
+        if not self.live:
+            with self._lock:
+                if not self.live:
+                    self._hold(message, position)
+                    return
+        if position is None or self._has is None or not self._has.covers(position):
+            self._rooms.offer(self.session, message)
+
+    def _hold(self, message: PreparedMessage, position: Position | None) -> None:
+        if self._held is None:
+            return
+        if len(self._held) < self._rooms.queue:
+            self._held.append((message, position))
+        else:
+            self._overflowed = True
+
+    def hold(self) -> None:
+        """From now on new messages are held back: what was missed is about to be read."""
+        with self._lock:
+            if not self.live:
+                self._held, self._overflowed = deque(), False
+
+    def go_live(self, has: Position | None = None, *, force: bool = False) -> bool:
+        """Send what was held back after ``has``, and from now on every message.
+
+        Gives False, and throws away what was held back, when there was no room for all of it:
+        read the log again. With ``force`` the member goes live all the same.
+        """
+        with self._lock:
+            if self.live:
+                return True
+            if self._overflowed and not force:
+                self._held, self._overflowed = deque(), False
+                return False
+            for message, position in self._held or ():
+                if position is None or has is None or not has.covers(position):
+                    self._rooms.offer(self.session, message)
+            self._held, self._has, self.live = None, has, True
+            return True
+
+
+class Rooms:
+    """The members in this process. Every method is for any thread."""
+
+    def __init__(self, queue: int, on_full: OnFull) -> None:
+        self.queue = queue
+        self._on_full = on_full
+        # Guards the below.
+        self.lock = threading.Lock()
+        # A room's members. The inner dict is replaced, never changed: deliver() goes through
+        # it without the lock.
+        self._rooms: dict[str, dict[Session, Member]] = {}
+        self._dropped: Counter[str] = Counter()
+
+    def add(self, room: str, session: Session) -> Member:
+        """One more time ``session`` is in ``room``. Requires ``lock``."""
+        assert self.lock.locked()
+        members = self._rooms.get(room, {})
+        member = members.get(session)
+        if member is None:
+            member = Member(session, self)
+            self._rooms[room] = {**members, session: member}
+        member.joins += 1
+        return member
+
+    def remove(self, room: str, session: Session) -> None:
+        """One time less. Requires ``lock``."""
+        assert self.lock.locked()
+        member = self._rooms[room][session]
+        member.joins -= 1
+        if not member.joins:
+            members = {s: m for s, m in self._rooms[room].items() if s is not session}
+            if members:
+                self._rooms[room] = members
+            else:
+                del self._rooms[room]
+
+    def count(self, room: str) -> int:
+        return len(self._rooms.get(room, ()))
+
+    def members(self, room: str) -> list[Session]:
+        return list(self._rooms.get(room, ()))
+
+    def deliver(
+        self,
+        room: str,
+        message: PreparedMessage,
+        position: Position | None,
+        without: frozenset[bytes],
+    ) -> None:
+        """Send a message to the members, except those with these tokens."""
+        for member in self._rooms.get(room, {}).values():
+            if member.token not in without:
+                member.deliver(message, position)
+
+    def tokens(self, room: str) -> frozenset[bytes]:
+        """The tokens of the members that get messages now."""
+        members = self._rooms.get(room, {}).values()
+        return frozenset(member.token for member in members if not member.absent)
+
+    def close(self, room: str, reason: CloseReason, exclude: bytes) -> None:
+        """Close the sessions that are members now, except the one with that token."""
+        for member in self._rooms.get(room, {}).values():
+            if member.live and member.token != exclude:
+                member.session._start_closing(reason)
+
+    def offer(self, session: Session, message: PreparedMessage) -> None:
+        if session._offer(message, self.queue):
+            return
+        dropped = 1
+        if self._on_full == "drop_oldest":
+            # The session takes messages out meanwhile, and other threads put some in.
+            dropped = session._forget_offers(1)
+            while not session._offer(message, self.queue):
+                dropped += session._forget_offers(1)
+        elif self._on_full == "disconnect":
+            session._forget_offers(self.queue)
+            session._start_closing(_TOO_SLOW)
+        with self.lock:
+            self._dropped[self._on_full] += dropped
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        with self.lock:
+            return {kind: number for kind, number in self._dropped.items() if number}

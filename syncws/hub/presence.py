@@ -1,0 +1,141 @@
+"""Who came and who went: tells ``on_presence`` callbacks, in a thread of the hub's own.
+
+The thread compares what the bus says about a room with what it said before. So it misses
+nothing for good, whatever was lost on the way, and tells a join or a leave once. It runs while
+a room has members in this process, and ends with the last one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from ..errors import HubError
+from ..system.deadline import bounded
+from .bus import Present
+
+__all__ = ["OnPresence", "Watcher"]
+
+logger = logging.getLogger("syncws")
+
+OnPresence = Callable[[str, dict[str, Any], dict[str, Any]], Any]
+
+#: Seconds between two looks at one room, at least: a thousand joins are not a thousand looks.
+LOOK_EVERY = 0.05
+#: Seconds after which a room is looked at though nothing was heard: a process may have died.
+LOOK_ANYWAY = 10.0
+#: Seconds before looking again when the bus could not be asked.
+LOOK_AGAIN = 1.0
+
+
+class Watcher:
+    """Every method is for any thread."""
+
+    def __init__(self, present: Callable[[str], Present]) -> None:
+        self._present = present
+        self.callbacks: list[OnPresence] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """In each process anew."""
+        # Guards the below.
+        self._changed = threading.Condition()
+        # By room: the members that callbacks were told of, and when to look next (monotonic).
+        self._known: dict[str, dict[str, Any]] = {}
+        self._due: dict[str, float] = {}
+        self._looked: dict[str, float] = {}
+        self._thread: threading.Thread | None = None
+
+    def watch(self, room: str) -> None:
+        """A member is about to join: those who are there already have not come now.
+
+        Raises ``RuntimeError`` when the system has no thread left.
+        """
+        if not self.callbacks or room in self._known:
+            return
+        try:
+            known = self._present(room).members
+        except HubError:
+            known = {}
+        with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="syncws presence", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._known.setdefault(room, known)
+            self._due.setdefault(room, monotonic() + LOOK_ANYWAY)
+
+    def look(self, room: str) -> None:
+        """Something has changed in ``room``."""
+        with self._changed:
+            if room in self._known:
+                self._due[room] = max(monotonic(), self._looked.get(room, 0.0) + LOOK_EVERY)
+                self._changed.notify_all()
+
+    def forget(self, room: str) -> None:
+        """The room has no members here any more."""
+        with self._changed:
+            for each in (self._known, self._due, self._looked):
+                each.pop(room, None)
+            self._changed.notify_all()
+
+    def close(self, timeout: float) -> None:
+        with self._changed:
+            self._known.clear()
+            self._due.clear()
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while (room := self._next()) is not None:
+            try:
+                present = self._present(room)
+            except HubError:
+                self._later(room, LOOK_AGAIN)
+            except Exception:  # whatever it is: it must not end the thread, and with it all rooms
+                logger.exception("the members of %r could not be found out", room)
+                self._later(room, LOOK_ANYWAY)
+            else:
+                self._compare(room, present)
+
+    def _next(self) -> str | None:
+        """Wait for a room to look at; None when there are none any more."""
+        with self._changed:
+            while self._due:
+                room, when = min(self._due.items(), key=lambda item: item[1])
+                left = when - monotonic()
+                if left <= 0:
+                    self._due[room] = math.inf
+                    self._looked[room] = monotonic()
+                    return room
+                self._changed.wait(bounded(left))
+            self._thread = None
+            return None
+
+    def _later(self, room: str, seconds: float) -> None:
+        with self._changed:
+            if room in self._known:
+                self._due[room] = min(self._due[room], monotonic() + seconds)
+
+    def _compare(self, room: str, present: Present) -> None:
+        with self._changed:
+            known = self._known.get(room)
+            if known is None:
+                return
+            self._known[room] = present.members
+            wait = LOOK_ANYWAY if present.changes_in is None else present.changes_in + 0.001
+            self._due[room] = min(self._due[room], monotonic() + min(LOOK_ANYWAY, wait))
+        joined = {name: info for name, info in present.members.items() if name not in known}
+        left = {name: info for name, info in known.items() if name not in present.members}
+        if joined or left:
+            for callback in self.callbacks:
+                try:
+                    callback(room, dict(joined), dict(left))
+                except Exception:  # it is the user's; the other callbacks are to be told too
+                    logger.exception("an on_presence callback for %r failed", room)

@@ -1,0 +1,340 @@
+"""The bus over Redis or Valkey: publish-subscribe, streams and hashes.
+
+Commands run in the thread that calls, with a deadline, and at most once. The thread that
+listens is ``redis_listener``'s. What Redis refuses, for want of memory or of permission, does
+not stop what it goes on doing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import ClusterDownError, ResponseError
+
+from ..errors import HubError
+from . import wire
+from .bus import Arrived, Bus, MisuseError, Present, RefusedError
+from .history import POSITION_KEPT, History, Missed
+from .redis_commands import APPEND, COUNT, PRESENT, READ, TIMEOUT, Commands
+from .redis_listener import Listener
+from .wire import Envelope, Position
+
+__all__ = ["RedisBus"]
+
+logger = logging.getLogger("syncws")
+
+Result = TypeVar("Result")
+
+#: Messages that are read at once, when some were missed.
+BATCH = 100
+#: Seconds for which nothing is sent to a Redis that has not answered in time: threads would
+#: wait for it one after the other.
+PAUSE = 1.0
+
+#: Of a room in which nothing has been sent.
+_EMPTY = Position("", 0, 0)
+
+
+class RedisBus(Bus):
+    """Every method is for any thread; ``arrived`` and ``gap`` are called in the listener's."""
+
+    shared = True
+
+    def __init__(
+        self,
+        client: Any,
+        prefix: str,
+        arrived: Arrived,
+        gap: Callable[[str], None],
+        history: History | None,
+        grace: float,
+        *,
+        owned: bool,
+    ) -> None:
+        self._commands = Commands(client, prefix)
+        self._arrived = arrived
+        self._gap = gap
+        self._history = history
+        self._grace = grace
+        # Whether the client is the hub's own, to be closed with it.
+        self._owned = owned
+        self.begin()
+
+    def begin(self) -> None:
+        self.process = os.urandom(wire.SENDER)
+        self.gaps = 0
+        self._closed = False
+        self._listener = Listener(self._commands, self.process, self._grace, self)
+        # Guards the below.
+        self._lock = threading.Lock()
+        # What can not reach Redis: "commands", "listener".
+        self._away: set[str] = set()
+        # No command before then (monotonic); 0 while Redis answers.
+        self._pause_until = 0.0
+        # Whether Redis was ever reached.
+        self._reached = False
+        # What was refused, and has been logged.
+        self._refused: set[str] = set()
+        # For the listener's thread: up to where each room's messages have been delivered.
+        self._delivered: dict[str, Position] = {}
+        self._looked_for_old = self._warned_of_version = False
+
+    # Membership
+
+    def set_count(self, room: str, count: int) -> int:
+        return self._listener.set_count(room, count)
+
+    def set_present(self, room: str, member: str, info: str | None) -> int:
+        return self._listener.set_present(room, member, info)
+
+    def wait(self, ticket: int) -> None:
+        self._listener.wait(ticket)
+
+    # Commands
+
+    def publish(self, room: str, envelope: Envelope) -> None:
+        data = wire.publication(envelope.encode())
+        channel = self._commands.channel(room)
+        self._call(
+            "publish",
+            lambda: self._commands.once(channel, self._commands.publish_command(), channel, data),
+        )
+
+    def append(self, room: str, envelope: Envelope) -> Position:
+        assert self._history is not None
+        kept = self._history.milliseconds + int(POSITION_KEPT * 1000)
+        arguments = (
+            os.urandom(4).hex(),
+            envelope.encode(),
+            self._history.messages,
+            self._history.milliseconds,
+            self._commands.channel(room),
+        )
+        epoch, number, time = self._call(
+            "keep messages",
+            lambda: self._commands.run_once(
+                APPEND, self._log_keys(room), *arguments, self._commands.publish_command(), kept
+            ),
+        )
+        return Position(epoch.decode(), number, time)
+
+    def read(self, room: str, after: Position | None, limit: int) -> Missed:
+        return self._call("read the history", lambda: self._read(room, after, limit))
+
+    def _read(self, room: str, after: Position | None, limit: int) -> Missed:
+        assert self._history is not None
+        epoch, number, time, gap, *entries = self._commands.run(
+            READ,
+            self._log_keys(room),
+            *(after or ("", 0, 0)),
+            limit,
+            self._history.milliseconds,
+            self._history.messages,
+        )
+        epoch = epoch.decode()
+        messages = []
+        for entry, data in zip(entries[::2], entries[1::2], strict=True):
+            envelope = Envelope.decode(data)
+            if envelope is not None:
+                messages.append((Position(epoch, *map(int, entry.split(b"-"))), envelope))
+        return Missed(messages, bool(gap), Position(epoch, number, time) if epoch else None)
+
+    def count(self, room: str, here: int) -> int:
+        keys = [self._commands.key(room, b"counts")]
+        others = self._call(
+            "count members", lambda: self._commands.run(COUNT, keys, self.process.hex())
+        )
+        return here + int(others)
+
+    def present(self, room: str) -> Present:
+        keys = [self._commands.key(room, b"members"), self._commands.key(room, b"counts")]
+        changes, *pairs = self._call("list members", lambda: self._commands.run(PRESENT, keys))
+        members = {
+            name.decode(errors="replace"): _from_json(info)
+            for name, info in zip(pairs[::2], pairs[1::2], strict=True)
+        }
+        return Present(members, None if changes < 0 else changes / 1000)
+
+    def _log_keys(self, room: str) -> list[bytes]:
+        return [self._commands.key(room, b"log"), self._commands.key(room, b"last")]
+
+    def _call(self, what: str, command: Callable[[], Result]) -> Result:
+        if self._closed:
+            raise MisuseError("the hub is closed")
+        with self._lock:
+            now = monotonic()
+            if self._pause_until:
+                if now < self._pause_until:
+                    raise HubError("the bus has not answered in time a moment ago")
+                self._pause_until = now + TIMEOUT + PAUSE  # one thread tries, for all
+        try:
+            result = command()
+        except ResponseError as exc:
+            if isinstance(exc, ClusterDownError):
+                self._failed(exc)
+                raise HubError(f"the bus can not be reached ({exc})") from exc
+            self._worked("commands")
+            self.refused(what, exc)
+            raise RefusedError(f"the bus has refused ({exc})") from exc
+        except (redis.RedisError, OSError) as exc:
+            self._failed(exc)
+            raise HubError(f"the bus can not be reached ({exc})") from exc
+        self._worked("commands")
+        return result
+
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            self._pause_until = monotonic() + PAUSE if isinstance(error, redis.TimeoutError) else 0
+        self._lose("commands", error)
+
+    def _lose(self, what: str, error: Exception) -> None:
+        with self._lock:
+            first = not self._away
+            self._away.add(what)
+            before = self._reached
+        if first and before:
+            logger.warning("the hub has lost its bus, and connects again: %s", error)
+        elif first:
+            logger.warning("the hub can not reach its bus, and tries again: %s", error)
+
+    def _worked(self, what: str) -> None:
+        with self._lock:
+            self._pause_until = 0.0
+            self._reached = True
+            if what not in self._away:
+                return
+            self._away.discard(what)
+            back = not self._away
+        if back:
+            logger.info("the hub has its bus again")
+
+    @property
+    def connected(self) -> bool:  # type: ignore[override]  # here it is found out
+        return not self._away and not self._closed
+
+    def close(self) -> None:
+        self._closed = True
+        self._listener.close()
+        if self._owned:
+            self._commands.client.close()
+
+    # For the listener
+
+    def lost(self, error: Exception, *, gap: bool) -> None:
+        """A connection that listens was lost, or could not be made."""
+        self.gaps += gap
+        self._lose("listener", error)
+
+    def reached(self) -> None:
+        """The listener is connected again."""
+        self._worked("commands")
+        self._worked("listener")
+
+    def refused(self, what: str, error: Exception) -> None:
+        """Redis goes on, but for one thing."""
+        if not isinstance(error, ResponseError):
+            self._failed(error)
+            return
+        with self._lock:
+            if what in self._refused:
+                return
+            self._refused.add(what)
+        logger.warning(
+            "Redis refuses to %s, and the hub goes on without that: %s (logged once)", what, error
+        )
+
+    def unsubscribed(self, room: str) -> None:
+        self._delivered.pop(room, None)
+
+    def subscribed(self, room: str) -> None:
+        """Messages of the room arrive from now on: look what has come before."""
+        if not self._looked_for_old:
+            self._looked_for_old = True
+            self._look_for_old()
+        if self._history is None:
+            return
+        if room in self._delivered:
+            self._catch_up(room)
+        else:
+            self._delivered[room] = self._read(room, None, 0).last or _EMPTY
+
+    def _look_for_old(self) -> None:
+        try:
+            found = self._commands.old_processes()
+        except redis.RedisError:
+            return  # not permitted, for one: it is a courtesy
+        if found:
+            logger.warning(
+                "workers with a version of syncws before 0.2 use this Redis: rooms are not shared "
+                "between them and this worker; restart them"
+            )
+
+    def _catch_up(self, room: str) -> bool:
+        """Deliver what has been missed. False when it can not be known what that is."""
+        delivered = self._delivered[room]
+        gap = False
+        while True:
+            missed = self._read(room, delivered if delivered.number else None, BATCH)
+            if not delivered.number and missed.last is not None:
+                first = missed.messages[0][0].number if missed.messages else 0
+                gap = gap or first != 1
+            gap = gap or missed.gap
+            for position, envelope in missed.messages:
+                self._arrived(room, envelope, position)
+                delivered = position
+            if not missed.messages or delivered == missed.last:
+                break
+        known = missed.last is None or delivered == missed.last
+        self._delivered[room] = missed.last or _EMPTY
+        if gap:
+            self.gaps += 1
+            self._gap(room)
+        return known
+
+    def received(self, room: str, data: bytes) -> None:
+        """Something was published."""
+        try:
+            publication = wire.parse_publication(data)
+        except wire.OtherVersionError as exc:
+            if not self._warned_of_version:
+                self._warned_of_version = True
+                logger.warning(
+                    "another worker sends in a format that this version of syncws does not know "
+                    "(%s): its messages do not get here; use one version (logged once)",
+                    exc,
+                )
+            return
+        if publication is None:
+            logger.info("the hub has thrown away what is no message, to %r", room)
+            return
+        envelope, position, previous = publication
+        if position is None or self._history is None:
+            if envelope.sender != self.process or envelope.kind == wire.PRESENCE:
+                self._arrived(room, envelope, None)  # else it was delivered when it was sent
+            return
+        delivered = self._delivered.get(room, _EMPTY)
+        if delivered.covers(position):
+            return
+        follows = position.number == 1 or (
+            position.number == delivered.number + 1
+            and position.epoch == delivered.epoch
+            and previous == delivered.time
+        )
+        # Without a known position, since reading was refused, there is nothing to compare.
+        if follows or room not in self._delivered or not self._catch_up(room):
+            self._arrived(room, envelope, position)
+            self._delivered[room] = position
+
+
+def _from_json(info: bytes) -> Any:
+    try:
+        return json.loads(info)
+    except (ValueError, RecursionError):
+        return None  # not written by a hub

@@ -1,0 +1,333 @@
+"""The thread that listens to Redis, and tells it who is in this process.
+
+It starts with the first member: a process that only sends has none. When it has lost a
+connection it connects again, subscribes again, and logs it once.
+
+Joins wait for it in this way: each change has a number, the *ticket*. The thread subscribes,
+and sends a ping with the number on the same connection. When the answer comes, the subscription
+is there and everything that was published before has been read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Protocol
+
+import redis
+from redis.exceptions import ResponseError
+
+from ..system.wakeup import Wakeup
+from . import wire
+from .redis_commands import ENTER, LEAVE, TIMEOUT, TOUCH, Commands
+from .redis_links import Links
+
+__all__ = ["Listener"]
+
+logger = logging.getLogger("syncws")
+
+#: Seconds that join() waits for its room to be subscribed to.
+SUBSCRIBE_TIMEOUT = 2.0
+#: Seconds between signs of life, and after how many the members of a process that gives none
+#: are not counted any more.
+ALIVE_EVERY = 10.0
+ALIVE_FOR = 30.0
+#: Messages that are taken before looking at what there is to tell.
+TAKEN_AT_ONCE = 100
+#: Seconds between two looks at what there is to tell, where nothing can wake the thread.
+LOOK_AGAIN = 0.5
+#: Seconds before telling again what could not be told.
+TELL_AGAIN = 1.0
+#: Seconds before connecting again: the first time, and at most.
+RETRY_FIRST = 0.1
+RETRY_MAX = 5.0
+
+
+class Owner(Protocol):
+    """What the thread calls."""
+
+    def subscribed(self, room: str) -> None: ...
+    def unsubscribed(self, room: str) -> None: ...
+    def received(self, room: str, data: bytes) -> None: ...
+    def refused(self, what: str, error: Exception) -> None: ...
+    def reached(self) -> None: ...
+    def lost(self, error: Exception, *, gap: bool) -> None: ...
+
+
+class Listener:
+    """Every method without an underscore is for any thread."""
+
+    def __init__(self, commands: Commands, process: bytes, grace: float, owner: Owner) -> None:
+        self._commands = commands
+        self._process = process
+        self._grace = grace
+        self._owner = owner
+        # Tells the thread that there is something to do: not by way of Redis, which may hang,
+        # and with it everybody who comes and goes.
+        self._wakeup = Wakeup()
+        # Guards the below.
+        self._changed = threading.Condition()
+        self._counts: dict[str, int] = {}
+        # The named members here, with their information as JSON.
+        self._present: dict[tuple[str, str], str] = {}
+        # What Redis has to be told of.
+        self._stale: set[str] = set()
+        self._stale_present: set[tuple[str, str]] = set()
+        # Changes made, and changes that Redis knows of.
+        self._ticket = self._known = 0
+        # How often connecting has failed, or a connection was lost.
+        self._failures = 0
+        self._away = False
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        # For the thread.
+        self._links = Links(commands)
+        self._next_alive = 0.0
+        self._tell_again = 0.0
+        self._pinged = 0
+        self._told = 0
+        self._looked_for_old = False
+
+    # For the bus
+
+    def set_count(self, room: str, count: int) -> int:
+        """Raises ``RuntimeError`` when the system has no thread left; nothing is changed then."""
+        with self._changed:
+            if count:
+                self._start()
+                self._counts[room] = count
+            else:
+                self._counts.pop(room, None)
+            self._stale.add(room)
+            ticket = self._ticket = self._ticket + 1
+        self._wakeup.set()
+        return ticket
+
+    def set_present(self, room: str, member: str, info: str | None) -> int:
+        with self._changed:
+            if info is None:
+                self._present.pop((room, member), None)
+            else:
+                self._present[room, member] = info
+            self._stale_present.add((room, member))
+            ticket = self._ticket = self._ticket + 1
+        self._wakeup.set()
+        return ticket
+
+    def _start(self) -> None:
+        if self._thread is None and not self._closed:
+            thread = threading.Thread(target=self._run, name="syncws hub", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def wait(self, ticket: int) -> None:
+        """Wait until Redis knows of a change. While it is away that can not be waited for."""
+        with self._changed:
+            failures = self._failures
+            self._changed.wait_for(
+                lambda: (
+                    self._known >= ticket
+                    or self._closed
+                    or self._away
+                    or self._failures != failures
+                ),
+                SUBSCRIBE_TIMEOUT,
+            )
+
+    def here(self, room: str) -> int:
+        with self._changed:
+            return self._counts.get(room, 0)
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and not self._away
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            thread = self._thread
+        self._wakeup.set()
+        if thread is None:
+            self._wakeup.close()
+        elif thread is not threading.current_thread():
+            thread.join(TIMEOUT)
+
+    # The thread
+
+    def _run(self) -> None:
+        retry = RETRY_FIRST
+        while not self._closed:
+            connected_at = monotonic()
+            try:
+                self._listen()
+            except Exception as exc:  # noqa: BLE001  # of whatever kind: it is made anew
+                self._fail(exc)
+                if monotonic() - connected_at > RETRY_MAX:
+                    retry = RETRY_FIRST
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed, retry)
+                retry = min(RETRY_MAX, retry * 2)
+            finally:
+                self._links.close()
+        self._wakeup.close()
+
+    def _fail(self, exc: Exception) -> None:
+        with self._changed:
+            gap = not self._away and self._told > 0
+            self._away = True
+            self._failures += 1
+            self._stale.update(self._counts)
+            self._stale_present.update(self._present)
+            self._changed.notify_all()
+        if not isinstance(exc, (redis.RedisError, OSError)):
+            logger.exception("the thread of the hub's bus failed, and starts again")
+        self._owner.lost(exc, gap=gap)
+
+    def _listen(self) -> None:
+        """Until the bus is closed, or a connection lost."""
+        self._next_alive = self._tell_again = 0.0
+        self._pinged = self._told = 0
+        self._links.open(self._commands.process_channel(self._process))
+        while not self._closed:
+            self._wakeup.clear()
+            self._tell()
+            for _ in range(TAKEN_AT_ONCE):
+                if not self._take_next():
+                    self._wait()
+                    break
+
+    def _take_next(self) -> bool:
+        """Take what has come on each connection; whether anything has."""
+        taken = False
+        for link in list(self._links):
+            message = link.next()
+            if message is not None:
+                taken = True
+                self._take(message)
+        self._confirm()
+        return taken
+
+    def _wait(self) -> None:
+        """Until something has come, or there is something to tell."""
+        until = self._next_alive
+        if self._tell_again:
+            until = min(until, self._tell_again)
+        wake = self._wakeup.fileno()
+        if wake is None:
+            until = min(until, monotonic() + LOOK_AGAIN)  # no descriptor to be woken through
+        self._links.wait(until, wake)
+
+    def _confirm(self) -> None:
+        """Whoever waits for a change is told when Redis knows of it."""
+        if self._pinged == self._told and self._links.answered(self._pinged):
+            back = False
+            with self._changed:
+                if self._away:
+                    self._away, back = False, True
+                if self._known < self._told:
+                    self._known, back = self._told, True
+                    self._changed.notify_all()
+            if back:
+                self._owner.reached()
+
+    def _tell(self) -> None:
+        """Tell Redis what it does not know yet, and that this process is alive."""
+        now = monotonic()
+        alive = now >= self._next_alive
+        if alive:
+            self._next_alive = now + ALIVE_EVERY
+        with self._changed:
+            again = self._tell_again and now >= self._tell_again
+            if not (alive or again or self._ticket != self._told):
+                return
+            ticket = self._ticket
+            rooms = set(self._counts) | self._stale if alive else set(self._stale)
+            counts = {room: self._counts.get(room, 0) for room in rooms}
+            present = {key: self._present.get(key) for key in self._stale_present}
+            self._stale.clear()
+            self._stale_present.clear()
+        self._tell_again = 0.0
+        try:
+            for room, count in counts.items():
+                if count and room not in self._links:
+                    self._links.subscribe(room)
+                elif not count and room in self._links:
+                    self._links.unsubscribe(room)
+                    self._owner.unsubscribed(room)
+            self._pinged = ticket
+            self._links.ping(ticket)
+        except Exception:  # raised on
+            with self._changed:  # also the rooms that nobody is in any more
+                self._stale.update(counts)
+                self._stale_present.update(present)
+            raise
+        self._write(counts, present)
+        self._told = ticket
+
+    def _write(self, counts: dict[str, int], present: dict[tuple[str, str], str | None]) -> None:
+        """Write down who is here. When that fails it is done later: listening goes on."""
+        keys: list[Any] = [*counts, *present]
+        if not keys:
+            return
+        try:
+            publish = self._commands.publish_command()
+            calls = [self._touch(room, count) for room, count in counts.items()]
+            calls += [self._enter(*key, info, publish) for key, info in present.items()]
+            results = self._commands.run_all(calls)
+        except (redis.RedisError, OSError) as exc:
+            results = [exc] * len(keys)
+        news: set[str] = set()
+        for key, result in zip(keys, results, strict=True):
+            if isinstance(result, Exception):
+                self._owner.refused("count members", result)
+                with self._changed:
+                    (self._stale if isinstance(key, str) else self._stale_present).add(key)
+                self._tell_again = monotonic() + TELL_AGAIN
+            elif result and isinstance(key, str):
+                news.add(key)
+        with self._changed:
+            # Redis has not known of this process in that room: its members neither.
+            again = {key for key in self._present if key[0] in news and key not in present}
+            if again:
+                self._stale_present |= again
+                self._tell_again = monotonic()
+
+    def _touch(self, room: str, count: int) -> Any:
+        keys = [self._commands.key(room, b"counts"), self._commands.key(room, b"members")]
+        return TOUCH, keys, [self._process.hex(), count, int(ALIVE_FOR * 1000)]
+
+    def _enter(self, room: str, member: str, info: str | None, publish: str) -> Any:
+        keys = [self._commands.key(room, b"members")]
+        field = f"{self._process.hex()}:{member}"
+        channel = self._commands.channel(room)
+        news = wire.publication(wire.Envelope(wire.PRESENCE, b"", self._process).encode())
+        if info is None:
+            return LEAVE, keys, [field, int(self._grace * 1000), channel, publish, news]
+        return ENTER, keys, [field, info, int(ALIVE_FOR * 1000), channel, publish, news]
+
+    def _take(self, message: dict[str, Any]) -> None:
+        kind, channel, data = message["type"], message["channel"], message["data"]
+        room = self._commands.room_of(channel) if isinstance(channel, bytes) else None
+        if room is None:
+            return
+        if kind in ("subscribe", "ssubscribe"):
+            if room in self._links:
+                self._safely(room, lambda: self._owner.subscribed(room))
+        elif kind == "sunsubscribe" and room in self._links:
+            # Not asked for: the room has moved to another node of the cluster.
+            raise redis.ConnectionError(f"the cluster has moved {room!r}")
+        elif kind in ("message", "smessage") and isinstance(data, bytes):
+            self._safely(room, lambda: self._owner.received(room, data))
+
+    def _safely(self, room: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except ResponseError as exc:
+            self._owner.refused("read the history", exc)
+        except redis.RedisError:
+            raise
+        except Exception:  # which is no reason to lose the others
+            logger.exception("a message to %r could not be delivered", room)

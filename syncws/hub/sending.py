@@ -1,0 +1,138 @@
+"""Messages of this process on their way to the bus, and those that the bus brings.
+
+Without a history the members in this process get a message at once, and the bus takes it to the
+others. With a history everybody gets it from the bus, in the order of the log; when that can
+not be, the members in this process get it at once, without an id.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import OrderedDict
+
+from ..close import CloseReason, check_sendable
+from ..errors import HubError
+from ..protocol.prepared import PreparedMessage
+from . import wire
+from .bus import Bus, MisuseError, RefusedError
+from .history import History, to_envelope, to_message
+from .members import Rooms
+from .presence import Watcher
+from .wire import Envelope, Position
+
+__all__ = ["Courier"]
+
+logger = logging.getLogger("syncws")
+
+#: Messages of which it is not known whether the bus has got them, and that the members in this
+#: process are not to get twice.
+UNCERTAIN = 1000
+
+
+class Courier:
+    """Every method is for any thread."""
+
+    def __init__(
+        self, rooms: Rooms, bus: Bus, watcher: Watcher, *, history: History | None, raises: bool
+    ) -> None:
+        self._rooms = rooms
+        self._bus = bus
+        self._watcher = watcher
+        self._history = history
+        self._raises = raises
+        # Guards the below.
+        self._lock = threading.Lock()
+        self._undelivered = 0
+        # By number, who has got the message.
+        self._uncertain: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()
+
+    def send(self, room: str, message: PreparedMessage, exclude: bytes) -> str | None:
+        """Send to all but the session with that token; gives the id, if there is one."""
+        envelope = to_envelope(message.data, self._history, self._bus.process, exclude)
+        if self._history is None:
+            self._rooms.deliver(room, message, None, frozenset([exclude]))
+        else:
+            try:
+                self._check_size(envelope)
+                return self._bus.append(room, envelope).id
+            except HubError as exc:
+                self._deliver_without_id(room, message, envelope)
+                if not isinstance(exc, RefusedError):
+                    self._not_published(exc)
+                    return None
+                # It is not in the log; and publishing works where keeping is refused.
+        self._publish(room, envelope)
+        return None
+
+    def _deliver_without_id(self, room: str, message: PreparedMessage, envelope: Envelope) -> None:
+        """The message is not kept, or nobody knows whether it is: then it may come again."""
+        has = self._rooms.tokens(room) | {envelope.exclude}
+        with self._lock:
+            self._uncertain[envelope.number] = has
+            while len(self._uncertain) > UNCERTAIN:
+                self._uncertain.popitem(last=False)
+        self._rooms.deliver(room, message, None, frozenset([envelope.exclude]))
+
+    def _publish(self, room: str, envelope: Envelope) -> None:
+        try:
+            self._check_size(envelope)
+            self._bus.publish(room, envelope)
+        except HubError as exc:
+            self._not_published(exc)
+
+    def _check_size(self, envelope: Envelope) -> None:
+        if self._bus.shared and len(envelope.payload) > wire.MAX_MESSAGE_SIZE:
+            raise MisuseError(
+                f"a message of {len(envelope.payload)} bytes is too large for the bus, which "
+                f"takes {wire.MAX_MESSAGE_SIZE}"
+            )
+
+    def _not_published(self, error: HubError) -> None:
+        with self._lock:
+            self._undelivered += 1
+        if self._raises or isinstance(error, MisuseError):
+            raise HubError(
+                f"{error}: what was sent went to the members in this process only"
+            ) from error
+
+    def disconnect(self, room: str, reason: CloseReason, exclude: bytes) -> None:
+        """Close the sessions of all members but the one with that token."""
+        self._rooms.close(room, reason, exclude)
+        payload = json.dumps({"code": int(reason.code), "reason": reason.reason}).encode()
+        self._publish(room, Envelope(wire.DISCONNECT, payload, self._bus.process, exclude=exclude))
+
+    def arrived(self, room: str, envelope: Envelope, position: Position | None) -> None:
+        """From the bus: deliver to the members in this process."""
+        if envelope.kind == wire.PRESENCE:
+            self._watcher.look(room)
+        elif envelope.kind == wire.DISCONNECT:
+            reason = _close_reason(envelope.payload)
+            if reason is not None:
+                self._rooms.close(room, reason, envelope.exclude)
+        else:
+            message = to_message(envelope, position, self._history)
+            if message is None:
+                logger.info("the hub has thrown away what is no message, to %r", room)
+                return
+            has = frozenset([envelope.exclude])
+            if self._uncertain:
+                with self._lock:
+                    has = self._uncertain.get(envelope.number, has)
+            self._rooms.deliver(room, message, position, has)
+
+    @property
+    def undelivered(self) -> int:
+        with self._lock:
+            return self._undelivered
+
+
+def _close_reason(payload: bytes) -> CloseReason | None:
+    """From the bus: None for what is no reason."""
+    try:
+        value = json.loads(payload)
+        check_sendable(value["code"], value["reason"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return CloseReason(value["code"], value["reason"])
