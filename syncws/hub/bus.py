@@ -77,6 +77,10 @@ class Bus(ABC):
         """Keep a message and send it to all processes, this one included."""
 
     @abstractmethod
+    def settle(self) -> None:
+        """Wait until what was appended before has been delivered here; a few seconds at most."""
+
+    @abstractmethod
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         """The first ``limit`` messages after ``after``; without it, the last ones."""
 
@@ -144,6 +148,9 @@ class MemoryBus(Bus):
         return self._log.append(
             room, envelope, lambda position: self._arrived(room, envelope, position)
         )
+
+    def settle(self) -> None:
+        """append() has delivered it."""
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         assert self._log is not None

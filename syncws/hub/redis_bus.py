@@ -42,6 +42,10 @@ PAUSE = 1.0
 _EMPTY = Position("", 0, 0)
 
 
+class _PausedError(HubError):
+    """The command was not tried."""
+
+
 class RedisBus(Bus):
     """Every method is for any thread; ``arrived`` and ``gap`` are called in the listener's."""
 
@@ -71,6 +75,8 @@ class RedisBus(Bus):
         self.process = os.urandom(wire.SENDER)
         self.gaps = 0
         self._closed = False
+        # Whether something was kept that may not have been delivered yet.
+        self._unsettled = False
         self._listener = Listener(self._commands, self.process, self._grace, self)
         # Guards the below.
         self._lock = threading.Lock()
@@ -117,13 +123,30 @@ class RedisBus(Bus):
             self._history.milliseconds,
             self._commands.channel(room),
         )
-        epoch, number, time = self._call(
-            "keep messages",
-            lambda: self._commands.run_once(
-                APPEND, self._log_keys(room), *arguments, self._commands.publish_command(), kept
-            ),
-        )
+        try:
+            epoch, number, time = self._call(
+                "keep messages",
+                lambda: self._commands.run_once(
+                    APPEND,
+                    self._log_keys(room),
+                    *arguments,
+                    self._commands.publish_command(),
+                    kept,
+                ),
+            )
+        except (RefusedError, MisuseError, _PausedError):
+            raise
+        except HubError as exc:
+            # It may have been kept all the same. But to a Redis that hangs nobody listens.
+            self._unsettled = not isinstance(exc.__cause__, redis.TimeoutError)
+            raise
+        self._unsettled = True
         return Position(epoch.decode(), number, time)
+
+    def settle(self) -> None:
+        if self._unsettled:
+            self._unsettled = False
+            self._listener.wait(self._listener.barrier())
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         return self._call("read the history", lambda: self._read(room, after, limit))
@@ -172,7 +195,7 @@ class RedisBus(Bus):
             now = monotonic()
             if self._pause_until:
                 if now < self._pause_until:
-                    raise HubError("the bus has not answered in time a moment ago")
+                    raise _PausedError("the bus has not answered in time a moment ago")
                 self._pause_until = now + TIMEOUT + PAUSE  # one thread tries, for all
         try:
             result = command()
@@ -193,6 +216,7 @@ class RedisBus(Bus):
         with self._lock:
             self._pause_until = monotonic() + PAUSE if isinstance(error, redis.TimeoutError) else 0
         self._lose("commands", error)
+        self._listener.check()
 
     def _lose(self, what: str, error: Exception) -> None:
         with self._lock:
@@ -233,14 +257,17 @@ class RedisBus(Bus):
         self._lose("listener", error)
 
     def reached(self) -> None:
-        """The listener is connected again."""
+        """Commands are carried out."""
         self._worked("commands")
+
+    def connected_again(self) -> None:
+        """The listener has its connections."""
         self._worked("listener")
 
     def refused(self, what: str, error: Exception) -> None:
         """Redis goes on, but for one thing."""
         if not isinstance(error, ResponseError):
-            self._failed(error)
+            self._lose("commands", error)
             return
         with self._lock:
             if what in self._refused:
@@ -294,7 +321,6 @@ class RedisBus(Bus):
         known = missed.last is None or delivered == missed.last
         self._delivered[room] = missed.last or _EMPTY
         if gap:
-            self.gaps += 1
             self._gap(room)
         return known
 
@@ -328,7 +354,10 @@ class RedisBus(Bus):
             and previous == delivered.time
         )
         # Without a known position, since reading was refused, there is nothing to compare.
-        if follows or room not in self._delivered or not self._catch_up(room):
+        if not follows and room in self._delivered:
+            self.gaps += 1
+            follows = not self._catch_up(room)
+        if follows or room not in self._delivered:
             self._arrived(room, envelope, position)
             self._delivered[room] = position
 

@@ -52,7 +52,9 @@ APPEND = Script("""
 local last = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'time')
 local epoch, number, before = last[1], tonumber(last[2]), tonumber(last[3])
 if not (epoch and number and before) then
-    redis.call('DEL', KEYS[1])
+    if redis.call('EXISTS', KEYS[1]) == 1 then
+        redis.call('DEL', KEYS[1])
+    end
     epoch, number, before = ARGV[1], 0, 0
 end
 number = number + 1
@@ -355,6 +357,10 @@ class Commands:
     def run(self, script: Script, keys: list[bytes], *arguments: Any) -> Any:
         """Run a script that may run twice."""
         return self.client.eval(script.text, len(keys), *keys, *arguments)
+
+    def ping(self) -> None:
+        """Raises ``redis.RedisError`` when commands do not get through."""
+        self.client.ping()
 
     def old_processes(self) -> bool:
         """Whether workers are there that use the format before this one."""

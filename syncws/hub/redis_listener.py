@@ -53,6 +53,7 @@ class Owner(Protocol):
     def received(self, room: str, data: bytes) -> None: ...
     def refused(self, what: str, error: Exception) -> None: ...
     def reached(self) -> None: ...
+    def connected_again(self) -> None: ...
     def lost(self, error: Exception, *, gap: bool) -> None: ...
 
 
@@ -80,6 +81,7 @@ class Listener:
         # How often connecting has failed, or a connection was lost.
         self._failures = 0
         self._away = False
+        self._checks = False
         self._thread: threading.Thread | None = None
         self._closed = False
         # For the thread.
@@ -88,7 +90,6 @@ class Listener:
         self._tell_again = 0.0
         self._pinged = 0
         self._told = 0
-        self._looked_for_old = False
 
     # For the bus
 
@@ -136,13 +137,20 @@ class Listener:
                 SUBSCRIBE_TIMEOUT,
             )
 
-    def here(self, room: str) -> int:
+    def barrier(self) -> int:
+        """The ticket for ``wait()`` until all that was published before has been delivered."""
         with self._changed:
-            return self._counts.get(room, 0)
+            if self._thread is None:
+                return 0
+            ticket = self._ticket = self._ticket + 1
+        self._wakeup.set()
+        return ticket
 
-    @property
-    def running(self) -> bool:
-        return self._thread is not None and not self._away
+    def check(self) -> None:
+        """A command has failed: find out when Redis is there again."""
+        with self._changed:
+            self._checks = True
+        self._wakeup.set()
 
     def close(self) -> None:
         with self._changed:
@@ -231,7 +239,7 @@ class Listener:
                     self._known, back = self._told, True
                     self._changed.notify_all()
             if back:
-                self._owner.reached()
+                self._owner.connected_again()
 
     def _tell(self) -> None:
         """Tell Redis what it does not know yet, and that this process is alive."""
@@ -240,9 +248,10 @@ class Listener:
         if alive:
             self._next_alive = now + ALIVE_EVERY
         with self._changed:
-            again = self._tell_again and now >= self._tell_again
+            again = self._checks or (self._tell_again and now >= self._tell_again)
             if not (alive or again or self._ticket != self._told):
                 return
+            self._checks = False
             ticket = self._ticket
             rooms = set(self._counts) | self._stale if alive else set(self._stale)
             counts = {room: self._counts.get(room, 0) for room in rooms}
@@ -270,14 +279,16 @@ class Listener:
     def _write(self, counts: dict[str, int], present: dict[tuple[str, str], str | None]) -> None:
         """Write down who is here. When that fails it is done later: listening goes on."""
         keys: list[Any] = [*counts, *present]
-        if not keys:
-            return
         try:
+            self._commands.ping()
             publish = self._commands.publish_command()
             calls = [self._touch(room, count) for room, count in counts.items()]
             calls += [self._enter(*key, info, publish) for key, info in present.items()]
             results = self._commands.run_all(calls)
+            self._owner.reached()
         except (redis.RedisError, OSError) as exc:
+            self._owner.refused("count members", exc)
+            self._tell_again = monotonic() + TELL_AGAIN
             results = [exc] * len(keys)
         news: set[str] = set()
         for key, result in zip(keys, results, strict=True):

@@ -45,7 +45,9 @@ class Courier:
         # Guards the below.
         self._lock = threading.Lock()
         self._undelivered = 0
-        # By number, who has got the message.
+        # By number, where the messages stand that are being sent, once they have come back.
+        self._awaited: dict[bytes, Position | None] = {}
+        # By number, who has got the message without an id.
         self._uncertain: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()
 
     def send(self, room: str, message: PreparedMessage, exclude: bytes) -> str | None:
@@ -55,10 +57,9 @@ class Courier:
             self._rooms.deliver(room, message, None, frozenset([exclude]))
         else:
             try:
-                self._check_size(envelope)
-                return self._bus.append(room, envelope).id
+                return self._keep(room, envelope).id
             except HubError as exc:
-                self._deliver_without_id(room, message, envelope)
+                self._rooms.deliver(room, message, None, frozenset([exclude]))
                 if not isinstance(exc, RefusedError):
                     self._not_published(exc)
                     return None
@@ -66,14 +67,28 @@ class Courier:
         self._publish(room, envelope)
         return None
 
-    def _deliver_without_id(self, room: str, message: PreparedMessage, envelope: Envelope) -> None:
-        """The message is not kept, or nobody knows whether it is: then it may come again."""
-        has = self._rooms.tokens(room) | {envelope.exclude}
+    def _keep(self, room: str, envelope: Envelope) -> Position:
+        self._check_size(envelope)
+        number = envelope.number
         with self._lock:
-            self._uncertain[envelope.number] = has
-            while len(self._uncertain) > UNCERTAIN:
-                self._uncertain.popitem(last=False)
-        self._rooms.deliver(room, message, None, frozenset([envelope.exclude]))
+            self._awaited[number] = None
+        try:
+            return self._bus.append(room, envelope)
+        except HubError:
+            # What this thread has sent before comes first; and perhaps this message comes too,
+            # when only the answer was lost.
+            self._bus.settle()
+            with self._lock:
+                position = self._awaited[number]
+                if position is not None:
+                    return position
+                self._uncertain[number] = self._rooms.tokens(room) | {envelope.exclude}
+                while len(self._uncertain) > UNCERTAIN:
+                    self._uncertain.popitem(last=False)
+            raise
+        finally:
+            with self._lock:
+                del self._awaited[number]
 
     def _publish(self, room: str, envelope: Envelope) -> None:
         try:
@@ -117,8 +132,10 @@ class Courier:
                 logger.info("the hub has thrown away what is no message, to %r", room)
                 return
             has = frozenset([envelope.exclude])
-            if self._uncertain:
+            if envelope.sender == self._bus.process:
                 with self._lock:
+                    if envelope.number in self._awaited:
+                        self._awaited[envelope.number] = position
                     has = self._uncertain.get(envelope.number, has)
             self._rooms.deliver(room, message, position, has)
 
