@@ -16,12 +16,8 @@ from wsproto.utilities import generate_accept_token, generate_nonce
 from .client_url import Url
 from .errors import HandshakeError
 from .options import Options
-from .protocol.deflate import (
-    Deflate,
-    DeflateExtension,
-    accepted_deflate,
-    offer_deflate,
-)
+from .protocol.deflate import Deflate, DeflateExtension
+from .protocol.deflate_offers import accepted_deflate, offer_deflate
 from .protocol.headers import (
     VERSION,
     Headers,

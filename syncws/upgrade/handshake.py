@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from wsproto.utilities import generate_accept_token
 
-from ..protocol.deflate import Deflate, DeflateExtension, negotiate_deflate
+from ..protocol.deflate import Deflate, DeflateExtension
+from ..protocol.deflate_offers import negotiate_deflate
 from ..protocol.headers import (
     VERSION,
     check_headers,

@@ -92,7 +92,7 @@ def test_request_with_all_that_can_be_asked_for() -> None:
     assert asked[6:] == [
         "Sec-WebSocket-Protocol: chat.v2, chat",
         "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12; "
-        "client_max_window_bits=12",
+        "client_max_window_bits=12, permessage-deflate; client_max_window_bits",
         "Authorization: Basic dXNlcjpwYXNz",
         "X-Twice: 1",
         "X-Twice: 2",

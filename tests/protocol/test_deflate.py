@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 
 import syncws
 from syncws import Deflate, Options, Session
-from syncws.protocol.deflate import (
-    DeflateExtension,
-    accepted_deflate,
-    negotiate_deflate,
-    offer_deflate,
-)
+from syncws.protocol.deflate_offers import accepted_deflate, negotiate_deflate, offer_deflate
 from syncws.protocol.events import Fault
 from syncws.protocol.messages import Protocol
 from syncws.protocol.prepared import PreparedMessage
@@ -39,29 +34,29 @@ def agree(offer: str, **options: Any) -> str | None:
 @pytest.mark.parametrize(
     ("offer", "answer"),
     [
-        ("permessage-deflate", "server_max_window_bits=12"),
-        (
-            "permessage-deflate; client_max_window_bits",
-            "server_max_window_bits=12; client_max_window_bits=12",
-        ),
+        # Older clients refuse parameters that they did not ask for.
+        ("permessage-deflate", ""),
+        ("permessage-deflate; client_max_window_bits", "client_max_window_bits=12"),
+        ("permessage-deflate; client_max_window_bits=8", "client_max_window_bits=8"),
+        ("permessage-deflate; server_max_window_bits=15", "server_max_window_bits=12"),
         (
             "permessage-deflate; client_max_window_bits=10; server_max_window_bits=9",
             "server_max_window_bits=9; client_max_window_bits=10",
         ),
         (
             "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-            "server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12",
+            "server_no_context_takeover; client_no_context_takeover",
         ),
         ('permessage-deflate; server_max_window_bits="10"', "server_max_window_bits=10"),
         # The first offer that can be accepted.
         (
             "permessage-deflate; server_max_window_bits=8, permessage-deflate",
-            "server_max_window_bits=12",
+            "",
         ),
     ],
 )
 def test_offers_that_are_accepted(offer: str, answer: str) -> None:
-    assert agree(offer) == f"permessage-deflate; {answer}"
+    assert agree(offer) == (f"permessage-deflate; {answer}" if answer else "permessage-deflate")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +68,8 @@ def test_offers_that_are_accepted(offer: str, answer: str) -> None:
         "permessage-deflate; server_max_window_bits",
         "permessage-deflate; server_max_window_bits=8",
         "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; server_max_window_bits=010",
+        "permessage-deflate; client_max_window_bits=7",
         "permessage-deflate; server_max_window_bits=x",
         "permessage-deflate; server_max_window_bits=²",
         "permessage-deflate; client_no_context_takeover=1",
@@ -119,8 +116,9 @@ def test_options_that_can_not_be(options: dict[str, int]) -> None:
 
 
 def pair(limit: int = LIMIT, **options: Any) -> Protocol:
-    extension = DeflateExtension(Deflate(**options), limit)
-    assert extension.accept("permessage-deflate") is not None
+    agreed = negotiate_deflate(["permessage-deflate"], Deflate(**options), limit)
+    assert agreed is not None
+    (extension, _) = agreed
     return Protocol(max_message_size=limit, deflate=extension)
 
 
@@ -258,7 +256,10 @@ def test_a_bomb_ends_in_1009_with_memory_flat(fragments: int) -> None:
     ],
 )
 def test_a_client_offers_what_its_options_say(options: dict[str, Any], offer: str) -> None:
-    assert offer_deflate(Deflate(**options)) == f"permessage-deflate; {offer}"
+    best, fallback = offer_deflate(Deflate(**options)).split(", ")
+    assert best == f"permessage-deflate; {offer}"
+    kept = "; client_no_context_takeover" if options.get("client_no_context_takeover") else ""
+    assert fallback == f"permessage-deflate; client_max_window_bits{kept}"
 
 
 @pytest.mark.parametrize(
@@ -270,12 +271,18 @@ def test_a_client_offers_what_its_options_say(options: dict[str, Any], offer: st
         ("server_max_window_bits=12; client_max_window_bits=15", (12, 12), (True, True)),
         ("server_no_context_takeover; server_max_window_bits=12", (12, 12), (False, True)),
         ('client_no_context_takeover; server_max_window_bits="10"', (10, 12), (True, False)),
+        # The answer of gorilla, and of others, to the offer without server_max_window_bits.
+        ("server_no_context_takeover; client_no_context_takeover", (15, 12), (False, False)),
+        ("", (15, 12), (True, True)),
+        ("server_max_window_bits=15", (15, 12), (True, True)),
+        ("server_max_window_bits=8; client_max_window_bits=8", (8, 8), (True, True)),
     ],
 )
 def test_answers_that_a_client_takes(
     answer: str, windows: tuple[int, int], takeover: tuple[bool, bool]
 ) -> None:
-    agreed = accepted_deflate(f"permessage-deflate; {answer}", Deflate(), LIMIT)
+    answer = f"permessage-deflate; {answer}" if answer else "permessage-deflate"
+    agreed = accepted_deflate(answer, Deflate(), LIMIT)
     assert (agreed.server_max_window_bits, agreed.client_max_window_bits) == windows
     assert (
         not agreed.server_no_context_takeover,
@@ -284,23 +291,31 @@ def test_answers_that_a_client_takes(
 
 
 @pytest.mark.parametrize(
-    ("answer", "options"),
+    "answer",
     [
-        ("x-webkit-deflate-frame", {}),
-        ("permessage-deflate", {}),  # which leaves the server's window open
-        ("permessage-deflate; server_max_window_bits=13", {}),
-        ("permessage-deflate; server_max_window_bits=8", {}),
-        ("permessage-deflate; server_max_window_bits", {}),
-        ("permessage-deflate; server_max_window_bits=12; client_max_window_bits", {}),
-        ("permessage-deflate; server_max_window_bits=12; client_max_window_bits=16", {}),
-        ("permessage-deflate; server_max_window_bits=12; unknown", {}),
-        ("permessage-deflate; server_max_window_bits=12, permessage-deflate", {}),
-        ("permessage-deflate; server_max_window_bits=12", {"server_no_context_takeover": True}),
+        "x-webkit-deflate-frame",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=7",
+        "permessage-deflate; server_max_window_bits=12; client_max_window_bits",
+        "permessage-deflate; server_max_window_bits=12; client_max_window_bits=16",
+        "permessage-deflate; server_max_window_bits=12; unknown",
+        "permessage-deflate; server_max_window_bits=12, permessage-deflate",
     ],
 )
-def test_answers_that_a_client_does_not_take(answer: str, options: dict[str, Any]) -> None:
+def test_answers_that_a_client_does_not_take(answer: str) -> None:
     with pytest.raises(ValueError, match=r"permessage-deflate|was not offered"):
-        accepted_deflate(answer, Deflate(**options), LIMIT)
+        accepted_deflate(answer, Deflate(), LIMIT)
+
+
+def test_a_server_may_keep_its_context_against_our_wish() -> None:
+    ours = Deflate(server_no_context_takeover=True)
+    agreed = accepted_deflate("permessage-deflate", ours, LIMIT)
+    assert not agreed.server_no_context_takeover
+    client = Protocol(client=True, max_message_size=LIMIT, deflate=agreed)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    for _ in range(3):
+        payload = compressor.compress(TEXT.encode()) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        assert received(client, frame(1, payload[:-4], rsv=4, masked=False)) == TEXT
 
 
 @pytest.mark.parametrize("server_bits", [9, 15])
@@ -320,7 +335,7 @@ def test_client_and_server_understand_each_other(
         client_no_context_takeover=not takeover,
         min_size=0,
     )
-    agreed = negotiate_deflate([offer_deflate(ours)], theirs, LIMIT)
+    agreed = negotiate_deflate(offer_deflate(ours).split(","), theirs, LIMIT)
     assert agreed is not None
     server = Protocol(max_message_size=LIMIT, deflate=agreed[0])
     extension = accepted_deflate(agreed[1], ours, LIMIT)

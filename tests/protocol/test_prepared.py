@@ -11,7 +11,8 @@ from wsproto.frame_protocol import FrameProtocol
 
 import syncws
 from syncws import PreparedMessage, Session
-from syncws.protocol.deflate import Deflate, negotiate_deflate
+from syncws.protocol.deflate import Deflate
+from syncws.protocol.deflate_offers import negotiate_deflate
 from syncws.protocol.messages import Protocol
 
 from ..conftest import MakeSession

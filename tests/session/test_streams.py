@@ -224,7 +224,8 @@ def test_compressed_streams_both_ways() -> None:
     from wsproto.extensions import PerMessageDeflate
     from wsproto.frame_protocol import FrameProtocol
 
-    from syncws.protocol.deflate import Deflate, negotiate_deflate
+    from syncws.protocol.deflate import Deflate
+    from syncws.protocol.deflate_offers import negotiate_deflate
     from syncws.protocol.events import Part
     from syncws.protocol.messages import Protocol
 
