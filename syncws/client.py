@@ -20,11 +20,11 @@ from .close import CloseCode, CloseReason
 from .options import Options, SessionOptions, check_seconds
 from .protocol.headers import Headers
 from .session.session import Session
+from .system.tls import make_transport
 from .system.transport import (
     BrokenError,
     DeadlineError,
     Transport,
-    make_transport,
 )
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from syncws import CloseReason, RawSession
 from syncws.options import Options
 from syncws.session import attending
 from syncws.session.session import Session
-from syncws.system.transport import make_transport
+from syncws.system.tls import make_transport
 
 from .support.certificates import make_certificate
 from .support.listening import Listener

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ..system.transport import BrokenError, DeadlineError, make_transport
+from ..system.tls import make_transport
+from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
 from ..upgrade.handshake import is_websocket_request
 from .http1 import BadRequestError, HttpConnection

@@ -14,7 +14,8 @@ from ..server.http1 import HttpConnection
 from ..server.wsgi import ResponseWriter, make_environ, run_application
 from ..session import running
 from ..session.registry import Registry
-from ..system.transport import BrokenError, DeadlineError, make_transport
+from ..system.tls import make_transport
+from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.connectors import CONNECTION_KEY
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import ssl
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from ..system.transport import make_transport
+from ..system.tls import make_transport
 from .handshake import Accept
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import time
 
 from syncws import Hub, Session
 from syncws.options import Options
-from syncws.system.transport import make_transport
+from syncws.system.tls import make_transport
 
 from ..support.pairs import Peer, tcp_pair
 from ..support.redis_server import RedisServer

@@ -11,7 +11,8 @@ import pytest
 
 from syncws.server import http1
 from syncws.server.http1 import BadRequestError, HttpConnection
-from syncws.system.transport import BrokenError, DeadlineError, make_transport
+from syncws.system.tls import make_transport
+from syncws.system.transport import BrokenError, DeadlineError
 
 from ..support import faults
 from ..support.background import BIG, Background

@@ -7,12 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from syncws.system.transport import (
-    BrokenError,
-    DeadlineError,
-    Transport,
-    make_transport,
-)
+from syncws.system.tls import make_transport
+from syncws.system.transport import BrokenError, DeadlineError, Transport
 
 from ..support import faults
 from ..support.pairs import PATIENCE, tcp_pair

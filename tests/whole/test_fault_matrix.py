@@ -30,7 +30,7 @@ import pytest
 
 import syncws
 from syncws import CloseReason, Options, Session
-from syncws.system.transport import make_transport
+from syncws.system.tls import make_transport
 
 from ..conftest import MakeSession
 from ..support import faults

@@ -1,0 +1,135 @@
+"""A TLS socket's bytes in and out, with deadlines."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+
+from .deadline import Deadline
+from .transport import BrokenError, DeadlineError, Transport
+from .wakeup import Wakeup
+
+__all__ = ["TlsTransport", "make_transport"]
+
+
+def make_transport(sock: socket.socket) -> Transport:
+    """The transport for a connected socket, with or without TLS."""
+    return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
+
+
+class TlsTransport(Transport):
+    """A TLS socket.
+
+    Two threads must not use one OpenSSL object at once, and a read that waits inside OpenSSL
+    would hold up the writers. So the socket is non-blocking, each call into OpenSSL is made under
+    ``_tls_lock`` and returns at once, and threads wait outside of that lock.
+
+    TLS sends and receives messages of its own, so a write may have to read first, and a read may
+    have to write first. Such a call returns without effect; ``wait()`` then waits for the
+    direction that OpenSSL needs, whatever direction its caller names.
+    """
+
+    _sock: ssl.SSLSocket
+
+    def _prepare(self) -> None:
+        # Guards the OpenSSL object and all of the below.
+        self._tls_lock = threading.Lock()
+        self._receive_wants_write = False
+        self._send_wants_read = False
+        # The threads that wait for bytes which a write needs. A reader takes those bytes from
+        # the kernel, and poll() does not notice that.
+        self._blocked_writers: set[Wakeup] = set()
+        self._sock.setblocking(False)
+        self._send_at_once()
+
+    def receive(self, timeout: float | None, expected: int = 0) -> bytes:
+        deadline = Deadline(timeout)
+        while True:
+            # Read before waiting: OpenSSL may hold bytes that the kernel no longer has, and
+            # poll() knows only of the kernel's.
+            data = self.receive_now(expected)
+            if data is not None:
+                return data
+            left = None if timeout is None else deadline.left
+            if not self.wait(read=True, timeout=left):
+                raise DeadlineError("nothing was received in time")
+
+    def receive_now(self, expected: int = 0) -> bytes | None:
+        with self._tls_lock:
+            self._receive_wants_write = False
+            size = self._next_size(expected)
+            try:
+                data = self._sock.recv(size)
+            except ssl.SSLWantReadError:
+                return None
+            except ssl.SSLWantWriteError:
+                self._receive_wants_write = True
+                return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+            except (OSError, ValueError) as exc:  # ValueError: closed by the server
+                raise BrokenError(exc) from exc
+            finally:
+                self._let_writers_try()
+        return self._took(data)
+
+    def _let_writers_try(self) -> None:
+        """OpenSSL has read: it may have got the bytes that a write needs. Under the TLS lock."""
+        self._send_wants_read = False
+        for wakeup in self._blocked_writers:
+            wakeup.set()
+
+    def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
+        return self.send_now(head + payload)  # there is no sendmsg() for TLS
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        with self._tls_lock:
+            self._send_wants_read = False
+            try:
+                written = self._sock.send(data)
+            except ssl.SSLWantWriteError:
+                return 0
+            except ssl.SSLWantReadError:
+                self._send_wants_read = True
+                return 0
+            except (OSError, ValueError) as exc:  # as in receive_now()
+                raise BrokenError(exc) from exc
+        self.sent += written
+        return written
+
+    def wait(
+        self,
+        *,
+        read: bool = False,
+        write: bool = False,
+        timeout: float | None,
+        wake: int | None = None,
+    ) -> bool:
+        if timeout is not None and timeout < 0:
+            return False
+        wakes = [] if wake is None else [wake]
+        wakeup = None
+        events = 0
+        with self._tls_lock:
+            if read:
+                # poll() does not know of bytes that OpenSSL has decrypted already.
+                if self._sock.pending():
+                    return True
+                events |= select.POLLOUT if self._receive_wants_write else select.POLLIN
+            if write and not self._send_wants_read:
+                events |= select.POLLOUT
+            elif write:
+                events |= select.POLLIN
+                wakeup = Wakeup()
+                self._blocked_writers.add(wakeup)
+        try:
+            if wakeup is not None and (fd := wakeup.fileno()) is not None:
+                wakes.append(fd)
+            return self._poll(events, wakes, timeout)
+        finally:
+            if wakeup is not None:
+                with self._tls_lock:
+                    self._blocked_writers.discard(wakeup)
+                wakeup.close()
