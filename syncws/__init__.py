@@ -21,6 +21,7 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 * :class:`CloseReason` tells how a session ended, and
   :class:`ConnectionClosed` carries it.
 * :func:`connect` opens a session with a server: the same from the client's side.
+* :func:`typed` receives and sends values of declared types.
 * :func:`stats` has the figures of the process's sessions.
 """
 
@@ -51,6 +52,7 @@ from .server.server import Server, serve
 from .session.raw import RawSession
 from .session.registry import Stats, stats
 from .session.session import Session
+from .typed_messages import Codec, InvalidMessage, TypedSession, typed
 from .upgrade.application import WebSocketUpgrade, websocket
 from .upgrade.middleware import WebSocketMiddleware
 from .upgrade.respond import respond
@@ -59,6 +61,7 @@ __all__ = [
     "ClientSession",
     "CloseCode",
     "CloseReason",
+    "Codec",
     "ConcurrencyError",
     "ConnectionClosed",
     "ConnectionClosedError",
@@ -69,6 +72,7 @@ __all__ = [
     "History",
     "Hub",
     "HubError",
+    "InvalidMessage",
     "Joined",
     "Listener",
     "Opcode",
@@ -80,6 +84,7 @@ __all__ = [
     "Session",
     "Stats",
     "SyncwsError",
+    "TypedSession",
     "WebSocketMiddleware",
     "WebSocketUpgrade",
     "callbacks",
@@ -89,6 +94,7 @@ __all__ = [
     "serve",
     "stats",
     "stream",
+    "typed",
     "websocket",
 ]
 

@@ -25,7 +25,7 @@ LAYERS: list[list[str]] = [
     ["errors"],
     ["options"],
     ["session"],
-    ["handlers", "listener"],
+    ["handlers", "listener", "typed_messages"],
     ["client", "client_handshake", "client_url", "hub"],
     ["upgrade"],
     ["server", "worker", "flask", "django"],

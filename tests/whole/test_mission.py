@@ -14,10 +14,12 @@ ROWS = (
     + [f"D{n}" for n in range(1, 10)]
     + [f"E{n}" for n in range(1, 3)]
 )
+#: Rows that are added as they land, in this order.
+LATER = [f"F{n}" for n in range(1, 18)]
 
 
 def listed() -> dict[str, list[str]]:
-    rows = re.findall(r"^\| ([A-E]\d+) \| .* \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([A-F]\d+) \| .* \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
     return {row: re.findall(r"`(test_\w+)`", tests) for row, tests in rows}
 
 
@@ -28,7 +30,8 @@ def existing() -> set[str]:
 
 def test_every_row_is_listed_with_a_test_of_its_name() -> None:
     rows = listed()
-    assert list(rows) == ROWS
+    landed = [row for row in LATER if row in rows]
+    assert list(rows) == [*ROWS, *landed]
     for row, tests in rows.items():
         assert tests, f"{row} has no test"
         for test in tests:
@@ -36,5 +39,5 @@ def test_every_row_is_listed_with_a_test_of_its_name() -> None:
 
 
 def test_every_listed_test_exists_and_every_test_is_listed() -> None:
-    named = {test for test in existing() if re.match(r"test_[a-e]\d+_", test)}
+    named = {test for test in existing() if re.match(r"test_[a-f]\d+_", test)}
     assert {test for tests in listed().values() for test in tests} == named

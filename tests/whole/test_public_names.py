@@ -18,6 +18,7 @@ def test_public_names() -> None:
         "ClientSession",
         "CloseCode",
         "CloseReason",
+        "Codec",
         "ConcurrencyError",
         "ConnectionClosed",
         "ConnectionClosedError",
@@ -28,6 +29,7 @@ def test_public_names() -> None:
         "History",
         "Hub",
         "HubError",
+        "InvalidMessage",
         "Joined",
         "Listener",
         "Opcode",
@@ -39,6 +41,7 @@ def test_public_names() -> None:
         "Session",
         "Stats",
         "SyncwsError",
+        "TypedSession",
         "WebSocketMiddleware",
         "WebSocketUpgrade",
         "callbacks",
@@ -48,6 +51,7 @@ def test_public_names() -> None:
         "serve",
         "stats",
         "stream",
+        "typed",
         "websocket",
     ]
     for name in syncws.__all__:

@@ -4,6 +4,8 @@ Nothing runs this. ``mypy`` and ``pyright`` look at it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.http import HttpRequest
 from flask import Flask
 
@@ -59,3 +61,23 @@ def of_types(session: Session, client: WebSocketClient) -> None:
     str.upper(client.connect("/").receive())  # type: ignore[arg-type]  # may be bytes
     session.send(1)  # type: ignore[arg-type]  # no message
     session.close("going away")  # type: ignore[arg-type]  # the code comes first
+
+
+@dataclass
+class Say:
+    text: str
+
+
+@dataclass
+class Move:
+    x: int
+
+
+def of_typed_messages(session: Session) -> None:
+    for message in syncws.typed(session, Say | Move):
+        if isinstance(message, Say):
+            message.text.upper()
+            message.x.bit_length()  # type: ignore[attr-defined]  # of the other
+        else:
+            message.x.bit_length()
+    syncws.typed(session, Say, on_invalid="ignore")  # type: ignore[call-overload]  # unknown
