@@ -17,6 +17,7 @@ from ..session.registry import Registry
 from ..system.tls import make_transport
 from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.connectors import CONNECTION_KEY
+from . import for_django
 
 if TYPE_CHECKING:
     import socket
@@ -72,7 +73,7 @@ class Application(threading.Thread):
     """Runs the application for one request, which may become a session.
 
     ``environ`` is what its environ has beside the request. The socket is
-    closed at the end. Attributes are for any thread.
+    closed at the end. Attributes are for any thread. Make it in the test's thread.
     """
 
     def __init__(
@@ -93,6 +94,9 @@ class Application(threading.Thread):
         self.session: CommonSession | None = None
         #: What the application raised, or its handler.
         self.error: BaseException | None = None
+        #: What a view raised before there was a session, if the framework has answered it.
+        self.answered_error: BaseException | None = None
+        self._shared_connections = for_django.share_connections()
         self._path = path
         self._application = application
         self._environ = environ
@@ -101,6 +105,11 @@ class Application(threading.Thread):
             clock.enter(self)
 
     def run(self) -> None:
+        with for_django.in_thread_of_view(self._shared_connections) as raised:
+            self._answer_one_request()
+        self.answered_error = raised[0] if raised else None
+
+    def _answer_one_request(self) -> None:
         transport = make_transport(self.socket)
         http = HttpConnection(transport)
         try:

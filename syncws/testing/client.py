@@ -17,6 +17,7 @@ from ..errors import HandshakeError
 from ..options import Options
 from ..protocol.headers import Headers, check_headers
 from ..upgrade.respond import carry_out_upgrades
+from . import for_django
 from .application import Application
 from .clock import active_clock
 from .peer import Peer
@@ -39,11 +40,13 @@ class WebSocketClient:
     environ, as a server or a proxy would. ``cookies`` are a mapping of names to
     values, or another test client, Flask's (Werkzeug's) or Django's, of which
     the cookies are sent as they are when a session is opened: log in there.
-    ``host`` is the Host, and ``secure`` makes it ``https``.
+    ``host`` is the Host: None is the host of Django's test client, ``"testserver"`` for a
+    Django application, and ``"localhost"`` for any other. ``secure`` makes it ``https``.
 
     ``timeout`` is how many seconds, real ones, are waited for anything at most.
     With ``raise_exceptions=False`` what a handler raises is not raised in the
-    test, which sees the session closed with 1011, as a real client does.
+    test, which sees the session closed with 1011, as a real client does. Nor is
+    what a Django view raises: the test sees the page that Django answers with.
 
     For any thread; each connection is independent of the others.
     """
@@ -55,7 +58,7 @@ class WebSocketClient:
         headers: Headers = (),
         cookies: Any = None,
         environ: WSGIEnvironment | None = None,
-        host: str = "localhost",
+        host: str | None = None,
         secure: bool = False,
         timeout: float = 5.0,
         raise_exceptions: bool = True,
@@ -66,7 +69,7 @@ class WebSocketClient:
         self._headers = check_headers(headers, frozenset())
         self._cookies = cookies
         self._environ = environ or {}
-        self._host = host
+        self._host = host or for_django.default_host(app, cookies) or "localhost"
         self._secure = secure
         self._timeout = timeout
         self._raise_exceptions = raise_exceptions
@@ -157,8 +160,11 @@ class WebSocketClient:
         except (HandshakeError, ConnectionError):
             sock.close()  # the application may be answering at length
             application.join(self._timeout)
-            if application.error is not None:
-                raise application.error from None
+            error = application.error
+            if error is None and self._raise_exceptions:
+                error = application.answered_error
+            if error is not None:
+                raise error from None
             raise
         sock.settimeout(None)
         return opened

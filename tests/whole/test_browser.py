@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -11,73 +10,20 @@ from pathlib import Path
 
 import pytest
 import requests
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
 
+from ..support.browsers import Browser, needs_chromium, two_browsers
 from ..support.pairs import PATIENCE
 from ..support.redis_server import RedisServer
 from ..support.servers import Server, gunicorn
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        not os.environ.get("SYNCWS_TEST_EVERYTHING")
-        and not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="needs Chromium: Debian's packages chromium and chromium-driver",
-    ),
-]
-
-
-class Browser:
-    """A window with the chat in it."""
-
-    def __init__(self, folder: Path) -> None:
-        options = ChromeOptions()
-        options.binary_location = "/usr/bin/chromium"
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-first-run",
-            "--window-size=900,700",
-            f"--user-data-dir={folder}",
-        ):
-            options.add_argument(argument)
-        self.driver = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-
-    def open(self, url: str) -> None:
-        self.driver.get(url)
-
-    def type(self, text: str) -> None:
-        self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
-
-    def wait_for(self, element: str, text: str, timeout: float = 3 * PATIENCE) -> None:
-        def shown(driver: Chrome) -> bool:
-            return text in driver.find_element(By.ID, element).text
-
-        WebDriverWait(self.driver, timeout, poll_frequency=0.05).until(
-            shown, f"{text!r} is not shown in {element}"
-        )
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180), needs_chromium]
 
 
 @pytest.fixture
 def browsers(tmp_path: Path) -> Iterator[tuple[Browser, Browser]]:
-    made: list[Browser] = []
-    try:
-        for name in ("one", "two"):
-            made.append(Browser(tmp_path / name))
-        yield made[0], made[1]
-    finally:
-        for browser in made:
-            browser.driver.quit()
+    with two_browsers(tmp_path) as both:
+        yield both
 
 
 def start(port: int = 0) -> Server:

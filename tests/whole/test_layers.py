@@ -28,7 +28,8 @@ LAYERS: list[list[str]] = [
     ["handlers", "listener", "typed_messages"],
     ["client", "client_handshake", "client_url", "hub"],
     ["upgrade"],
-    ["server", "worker", "flask", "django"],
+    ["server", "worker", "flask"],
+    ["django"],
     ["testing", "cli_connect", "cli_serve"],
     ["pytest_plugin", "__main__", "__init__"],
 ]
@@ -38,7 +39,6 @@ APART = [
     {"client", "hub"},
     {"server", "worker"},
     {"server", "flask"},
-    {"server", "django"},
     {"worker", "flask"},
     {"worker", "django"},
     {"flask", "django"},
@@ -134,6 +134,8 @@ def test_files_stay_small() -> None:
 
 def test_a_folder_has_at_least_four_files_and_says_what_belongs_there() -> None:
     for init in PACKAGE.rglob("__init__.py"):
+        if "management" in init.parts:
+            continue  # Django looks for its commands in these two folders
         assert (ast.get_docstring(ast.parse(init.read_text())) or "").strip()
         files = [path for path in init.parent.glob("*.py") if path != init]
         assert len(files) >= 4, f"{init.parent.name} has fewer than four files: keep them flat"

@@ -1,18 +1,4 @@
-"""WebSocket views for Django::
-
-    from syncws.django import websocket
-
-    @websocket
-    def room(request, session, room):
-        for message in messages(session):
-            ...
-
-    urlpatterns = [path("ws/<room>/", room)]
-
-Middleware acts first: sessions, authentication, whatever refuses the request.
-The WebSocket opens when the view's response has gone through all of it, and
-Django has done what it does at the end of a request.
-"""
+"""The decorator ``websocket`` and the iterator ``messages``."""
 
 from __future__ import annotations
 
@@ -25,22 +11,26 @@ from django.core import signals
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from .handlers import attributes_for_views, takes_session_first
-from .session.running import check_handler
-from .session.units import messages_in_units
-from .upgrade.application import WebSocketUpgrade
-from .upgrade.respond import respond
+from ..handlers import attributes_for_views, takes_session_first
+from ..session.running import check_handler
+from ..session.units import messages_in_units
+from ..upgrade.application import WebSocketUpgrade
+from ..upgrade.respond import respond
+from .configuration import view_options
+from .guards import run_view
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .listener import Listener
-    from .options import RawRouteOptions, RouteOptions
-    from .session.raw import RawSession
-    from .session.session import Session
+    from ..listener import Listener
+    from ..options import RawRouteOptions, RouteOptions
+    from ..session.raw import RawSession
+    from ..session.session import Session
 
-__all__ = ["messages", "websocket"]
+__all__ = ["HANDLER", "messages", "websocket"]
 
+#: The attribute of a view that has its handler. Decorators above copy it (functools.wraps).
+HANDLER = "_syncws_handler"
 
 P = ParamSpec("P")
 
@@ -80,28 +70,39 @@ def websocket(
     Callable[Concatenate[HttpRequest, P], HttpResponse],
 ]: ...
 def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a Django view of ``view(request, session, **url_parameters)``:
-    ``@websocket``, ``@websocket(**options)``, or ``websocket(view)`` in ``path()``.
-    What :func:`syncws.stream` and :func:`syncws.exchange` make, and a
-    :class:`syncws.Listener`, are called without the request.
+    """Make a Django view of ``view(request, session, **url_parameters)``.
 
-    ``options`` are those of :class:`syncws.Options`. The handler runs when the
-    request is over for Django: its database connections are given back, and
-    what is put into ``request.session`` then is saved by ``request.session.save()``
-    only.
+    Write ``@websocket`` or ``@websocket(**options)``, or ``websocket(view)`` in ``path()``.
+    A :class:`syncws.Listener`, and a handler made by :func:`syncws.stream` or
+    :func:`syncws.exchange`, is called without the request.
+
+    ``options`` are those of :class:`syncws.Options`, and override the setting
+    ``SYNCWS["OPTIONS"]``.
+
+    Write guards such as ``@login_required`` *above* ``@websocket``. A guard below it runs
+    after the WebSocket has opened. If the handler returns a response, or raises ``Http404``
+    or ``PermissionDenied``, the session is closed with 1008 and a warning is logged.
+
+    The handler runs after Django has ended the request and given its database connections
+    back. Call ``request.session.save()`` to save a change of ``request.session``.
+
+    Raises ``TypeError`` or ``ValueError`` for invalid options, and for a view that is
+    ``async``, a generator, or decorated with ``@websocket`` already.
     """
     if view is None:
         return lambda view: websocket(view, **options)
     check_handler(view)
-    WebSocketUpgrade(view, **options)  # complain here, not at the first request
+    WebSocketUpgrade(view, **options)  # invalid options fail here, not at the first request
 
     @functools.wraps(view, updated=attributes_for_views(view))
     def upgrade(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         environ: Any = request.META
         given = () if takes_session_first(view) else (request,)
-        response = respond(
-            environ, lambda session: view(*given, session, *args, **kwargs), **options
-        )
+
+        def handler(session: Any) -> None:
+            run_view(lambda: view(*given, session, *args, **kwargs), session)
+
+        response = respond(environ, handler, **{**view_options(), **options})
         answer = HttpResponse(response.body, status=response.code)
         del answer["Content-Type"]
         for name, value in response.headers:
@@ -112,16 +113,19 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         return answer
 
     vars(upgrade)["_syncws_made_by"] = "@syncws.django.websocket"
-    # A page can not make a browser send a WebSocket request with a CSRF token;
-    # the check of the Origin is what protects it.
+    vars(upgrade)[HANDLER] = view
+    # A page can not make a browser send a CSRF token with a WebSocket request. The check of
+    # the Origin protects it instead.
     return csrf_exempt(upgrade)
 
 
 def messages(session: Session) -> Iterator[str | bytes]:
-    """The session's messages, each handled as a request of its own: database
-    connections are given back before the next one is waited for, as
-    ``CONN_MAX_AGE`` has it, and those that have broken are opened anew. In the
-    handler's thread; raises as ``for message in session`` does."""
+    """Yield the session's messages, and handle each one as a request of its own.
+
+    Before it waits for the next message, it gives database connections back, as
+    ``CONN_MAX_AGE`` says, and closes those that have broken; the next query opens new ones.
+    Call it in the handler's thread. It ends, and raises, as ``for message in session`` does.
+    """
     return messages_in_units(session, _unit)
 
 
