@@ -27,7 +27,8 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 
 from wsproto.frame_protocol import Opcode
 
-from .client import ClientSession, connect
+from .client.connect import connect
+from .client.session import ClientSession
 from .close import CloseCode, CloseReason
 from .errors import (
     ConcurrencyError,
@@ -56,6 +57,7 @@ from .typed_messages import Codec, InvalidMessage, TypedSession, typed
 from .upgrade.application import WebSocketUpgrade, websocket
 from .upgrade.middleware import WebSocketMiddleware
 from .upgrade.respond import respond
+from .version import __version__ as __version__
 
 __all__ = [
     "ClientSession",
@@ -97,8 +99,6 @@ __all__ = [
     "typed",
     "websocket",
 ]
-
-__version__ = "0.1.0"
 
 # Users read "syncws.Session" in tracebacks and documentation, wherever the class is defined.
 for _name in __all__:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .client import connect
+from .client.connect import connect
 from .errors import ConnectionClosed, ConnectionClosedError, HandshakeError
 
 if TYPE_CHECKING:

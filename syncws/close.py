@@ -64,7 +64,7 @@ _EXPLANATIONS: dict[str, str] = {
     "protocol_error": "the peer broke the WebSocket protocol",
     "too_big": "the peer sent more than max_message_size or max_frame_size allows",
     "eof": "the peer went away without a Close frame",
-    "error": "the handler or the connection failed",
+    "error": "the connection failed",
 }
 
 
@@ -105,7 +105,10 @@ class CloseReason:
         return self.code in _OK
 
     def __str__(self) -> str:
-        text = f"{_EXPLANATIONS[self.cause]} (code {int(self.code)}"
+        explanation = _EXPLANATIONS[self.cause]
+        if self.cause == "error" and self.code == CloseCode.INTERNAL_ERROR:
+            explanation = "the handler failed"
+        text = f"{explanation} (code {int(self.code)}"
         return f"{text}: {self.reason})" if self.reason else f"{text})"
 
 

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import SupportsIndex, overload
 from urllib.parse import urlsplit
 
-__all__ = ["RESERVED", "VERSION", "Headers", "check_headers", "is_token", "parse_origin"]
+__all__ = [
+    "RESERVED",
+    "VERSION",
+    "Headers",
+    "ResponseHeaders",
+    "check_headers",
+    "is_token",
+    "parse_origin",
+]
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -35,6 +44,47 @@ RESERVED = frozenset(
         "upgrade",
     }
 )
+
+
+class ResponseHeaders(list[tuple[str, str]]):
+    """The headers of a response: pairs of a name and a value, in the order they came in.
+
+    The methods that take a name find it in any case: ``headers["set-cookie"]``.
+    """
+
+    def get_all(self, name: str) -> list[str]:
+        """Return every value of a header, an empty list if there is none."""
+        wanted = name.lower()
+        return [value for key, value in self if key.lower() == wanted]
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str) -> str: ...
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the first value of a header, ``default`` if there is none."""
+        return next(iter(self.get_all(name)), default)
+
+    def __contains__(self, item: object) -> bool:
+        if isinstance(item, str):
+            return bool(self.get_all(item))
+        return super().__contains__(item)
+
+    @overload
+    def __getitem__(self, index: str) -> str: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> tuple[str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[str, str]]: ...
+    def __getitem__(
+        self, index: str | SupportsIndex | slice
+    ) -> str | tuple[str, str] | list[tuple[str, str]]:
+        if not isinstance(index, str):
+            return super().__getitem__(index)
+        value = self.get(index)
+        if value is None:
+            raise KeyError(index)
+        return value
 
 
 def is_token(name: str) -> bool:

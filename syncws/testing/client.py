@@ -11,8 +11,8 @@ from http.cookies import Morsel
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..client_handshake import ClientHandshake, Opened
-from ..client_url import parse_url
+from ..client.handshake import ClientHandshake, Opened
+from ..client.url import parse_url
 from ..errors import HandshakeError
 from ..options import Options
 from ..protocol.headers import Headers, check_headers

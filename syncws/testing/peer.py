@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..base import BaseSession
-    from ..client_handshake import Opened
+    from ..client.handshake import Opened
     from .application import Application
 
 __all__ = ["Peer"]

@@ -106,6 +106,13 @@ def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
     port = listener.socket.getsockname()[1]
     assert session.subprotocol == "b"
     assert ("Set-Cookie", "c=1") in session.response_headers
+    assert session.response_headers["set-cookie"] == "c=1"
+    assert "SET-COOKIE" in session.response_headers
+    assert session.response_headers.get_all("set-Cookie") == ["c=1"]
+    assert session.response_headers.get("X-None") is None
+    assert session.response_headers.get("X-None", "none") == "none"
+    with pytest.raises(KeyError):
+        session.response_headers["X-None"]
     assert session.remote_address == ("127.0.0.1", port)
     assert session.environ == {
         "PATH_INFO": "/a%20b",

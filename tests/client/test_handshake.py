@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from wsproto.utilities import generate_accept_token
 
 from syncws import HandshakeError, Options
-from syncws.client_handshake import MAX_BODY, ClientHandshake, Opened
-from syncws.client_url import parse_url
+from syncws.client.handshake import MAX_BODY, ClientHandshake, Opened
+from syncws.client.url import parse_url
 from syncws.protocol.headers import Headers
 from syncws.upgrade.handshake import Accept, negotiate
 
@@ -109,7 +109,7 @@ def test_request_with_all_that_can_be_asked_for() -> None:
         ({"headers": {"Bad Name": "x"}}, "not the name of an HTTP header"),
         ({"headers": {"X": "a\r\nY: b"}}, "characters HTTP forbids"),
         ({"headers": {"X": "\u20ac"}}, "characters HTTP forbids"),
-        ({"subprotocols": ["a", "a"]}, "offered once"),
+        ({"subprotocols": ["a", "a"]}, "offer each subprotocol once"),
         ({"subprotocols": ["a, b"]}, "not the name of a subprotocol"),
         ({"subprotocols": [""]}, "not the name of a subprotocol"),
         (
@@ -177,9 +177,9 @@ def test_a_server_need_not_take_what_is_offered(offered: list[str]) -> None:
         ({"Upgrade": "h2c"}, "no 'Upgrade: websocket'"),
         ({"Connection": None}, "no 'Connection: Upgrade'"),
         ({"Connection": "close"}, "no 'Connection: Upgrade'"),
-        ({"Sec_WebSocket_Accept": None}, "Sec-WebSocket-Accept is not"),
+        ({"Sec_WebSocket_Accept": None}, "Sec-WebSocket-Accept does not fit"),
         # The one of RFC 6455's example: for another key.
-        ({"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}, "Sec-WebSocket-Accept is not"),
+        ({"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}, "Sec-WebSocket-Accept does not fit"),
         ({"Sec_WebSocket_Protocol": "other"}, "'other' was not offered"),
         ({"Sec_WebSocket_Protocol": "chat, other"}, "'chat, other' was not offered"),
         ({"Sec_WebSocket_Protocol": "Chat"}, "'Chat' was not offered"),
@@ -197,6 +197,15 @@ def test_a_101_that_breaks_the_rules(changes: dict[str, str | None], match: str)
     assert error.headers
     with pytest.raises(HandshakeError, match=match):
         raise error
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_101_of_another_http(version: str) -> None:
+    shaking = handshake()
+    answer = accepting(shaking).replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    error = refused(shaking, answer)
+    assert error.status == 101
+    assert f"its version is HTTP/{version}, and must be HTTP/1.1" in str(error)
 
 
 @pytest.mark.parametrize("name", ["Sec-WebSocket-Accept", "Sec-WebSocket-Protocol", "Upgrade"])
@@ -244,7 +253,7 @@ def test_a_redirect_is_a_refusal() -> None:
     answer = b"HTTP/1.1 302 Found\r\nLocation: wss://elsewhere/\r\nContent-Length: 0\r\n\r\n"
     error = refused(handshake(), answer)
     assert error.status == 302
-    assert str(error).endswith("redirects are not followed, this one leads to 'wss://elsewhere/'")
+    assert str(error).endswith("it redirects to 'wss://elsewhere/'")
 
 
 def test_a_200_is_a_refusal() -> None:
@@ -274,13 +283,13 @@ def test_the_body_kept_is_bounded() -> None:
 def test_what_is_no_http_has_no_status(garbage: bytes) -> None:
     error = refused(handshake(), garbage)
     assert (error.status, error.headers, error.body) == (None, [], b"")
-    assert str(error).startswith("what the server answered is no HTTP response: ")
+    assert str(error).startswith("the server's answer is not an HTTP response: ")
 
 
 def test_no_answer_at_all() -> None:
     error = refused(handshake(), b"")
     assert error.status is None
-    assert str(error) == "the server closed the connection without an answer that is whole"
+    assert str(error) == "the server closed the connection before its answer was complete"
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=4))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import pickle
 import socket
 import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncws import ClientSession, HandshakeError, connect
-from syncws.client_handshake import ClientHandshake, Opened
+import syncws
+from syncws import ClientSession, ConnectionClosedError, HandshakeError, connect, serve
+from syncws.client import network
+from syncws.client.handshake import ClientHandshake, Opened
 
 from ..support import faults
-from ..support.background import Background
+from ..support.background import Background, wait_until
 from ..support.listening import Listener, accepting, drop
 from ..support.pairs import PATIENCE
+from ..support.serving import echo
 
 pytestmark = pytest.mark.usefixtures("quick_stand_in")
 
@@ -115,7 +120,7 @@ def test_a_server_of_another_kind_need_not_end_the_connection(listener: Listener
     call = Background(connect, listener.url)
     peer, _ = listener.accept()
     peer.send_bytes(b"SSH-2.0-OpenSSH")
-    assert str(call.error()) == "the server speaks no HTTP, it said b'SSH-2.0-OpenSSH'"
+    assert str(call.error()) == "the server does not speak HTTP, it sent b'SSH-2.0-OpenSSH'"
 
 
 def test_end_of_file_instead_of_an_answer(listener: Listener) -> None:
@@ -203,9 +208,24 @@ def test_no_such_host() -> None:
         ({"headers": {"Host": "x"}}, ValueError, "'Host'"),
         ({"ssl_context": ssl.create_default_context()}, ValueError, "begins with ws://"),
         ({"max_message_size": 0}, ValueError, "max_message_size"),
-        ({"headers": None}, TypeError, "headers are pairs"),
+        ({"headers": 1}, TypeError, "headers are pairs"),
         ({"headers": {"X": None}}, TypeError, "both of them str"),
         ({"open_timeout": None}, TypeError, "open_timeout is a number of seconds"),
+        ({"open_timeout": math.nan}, ValueError, "open_timeout is a number of seconds"),
+        ({"open_timeout": 0}, ValueError, "open_timeout must be greater than 0"),
+        ({"open_timeout": -1.0}, ValueError, "open_timeout must be greater than 0"),
+        ({"subprotocols": lambda offered: None}, TypeError, "subprotocols is a list"),
+        ({"server_hostname": "x"}, ValueError, "begins with ws://"),
+        ({"redirects": -1}, ValueError, "redirects must not be negative"),
+        ({"redirects": 1.5}, TypeError, "redirects is a number"),
+        ({"local_address": "127.0.0.1"}, TypeError, "local_address is a host and a port"),
+        ({"proxy": 1}, TypeError, "proxy is"),
+        ({"proxy": "https://proxy/"}, ValueError, "URL of the proxy begins with"),
+        ({"proxy": "http://proxy:x/"}, ValueError, "URL of the proxy is not valid"),
+        ({"proxy": "http://"}, ValueError, "URL of the proxy has no host"),
+        ({"proxy": "http://p/", "unix_path": "/x"}, ValueError, "can not go through a proxy"),
+        ({"local_address": ("", 0), "unix_path": "/x"}, ValueError, "connections over TCP"),
+        ({"user_agent": "a\nb"}, ValueError, "characters HTTP forbids"),
     ],
 )
 def test_arguments_that_can_not_be(
@@ -213,6 +233,66 @@ def test_arguments_that_can_not_be(
 ) -> None:
     with pytest.raises(error, match=match):
         connect(listener.url, **arguments)
+
+
+@pytest.mark.parametrize("open_timeout", [1e12, math.inf, 10**400])
+def test_any_time_to_open(listener: Listener, open_timeout: float) -> None:
+    session, _ = listener.connect(open_timeout=open_timeout)
+    drop(session)
+
+
+@pytest.mark.parametrize("open_timeout", [1e12, math.inf])
+def test_any_time_to_open_over_tls(certificate: tuple[Path, Path], open_timeout: float) -> None:
+    key, chain = certificate
+    on_the_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    on_the_server.load_cert_chain(chain, key)
+    trusting = ssl.create_default_context(cafile=str(chain))
+    with serve(echo, "127.0.0.1", ssl_context=on_the_server) as server:
+        url = f"wss://127.0.0.1:{server.port}/"
+        options: Any = {"ssl_context": trusting, "server_hostname": "localhost"}
+        with connect(url, open_timeout=open_timeout, **options) as session:
+            session.send("x")
+            assert session.receive(PATIENCE) == "x"
+
+
+def test_none_for_no_headers_and_no_subprotocols(listener: Listener) -> None:
+    session, _ = listener.connect(headers=None, subprotocols=None)
+    drop(session)
+
+
+def test_what_the_server_said_right_before_a_reset(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 101, a Close and a reset are there before the client looks at any of them."""
+    has_read, is_reset = threading.Event(), threading.Event()
+    receive_data = ClientHandshake.receive_data
+
+    def wait(self: ClientHandshake, data: bytes) -> Opened | None:
+        has_read.set()
+        assert is_reset.wait(PATIENCE)
+        return receive_data(self, data)
+
+    monkeypatch.setattr(ClientHandshake, "receive_data", wait)
+    call = Background(connect, listener.url)
+    peer, request = listener.accept()
+    peer.send_bytes(accepting(request) + b"\x81\x02hi" + b"\x88\x02\x03\xf4")
+    assert has_read.wait(PATIENCE)
+    faults.reset(peer.socket)
+    is_reset.set()
+    session = call.result()
+    assert session.remote_address == listener.socket.getsockname()
+    assert session.receive(PATIENCE) == "hi"
+    assert session.wait_closed(PATIENCE).code == 1012
+    session.close()
+
+
+def test_a_reset_is_not_the_handlers_fault(listener: Listener) -> None:
+    session, peer = listener.connect()
+    faults.reset(peer.socket)
+    with pytest.raises(ConnectionClosedError, match="^the connection failed"):
+        session.receive(PATIENCE)
+    assert "handler" not in str(session.wait_closed(PATIENCE))
+    session.close()
 
 
 def test_no_thread_for_the_session(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +307,71 @@ def test_no_thread_for_the_session(listener: Listener, monkeypatch: pytest.Monke
 
 
 # Where servers are
+
+
+def test_the_look_up_of_a_name_has_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    calls = []
+    getaddrinfo = socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("flags"):  # is it an address?
+            return getaddrinfo(host, *args, **kwargs)
+        calls.append(host)
+        assert answered.wait(PATIENCE)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    # The second call waits for the same look-up: a resolver that hangs costs one thread.
+    for _ in range(2):
+        with pytest.raises(TimeoutError, match="within 0.1 s"):
+            connect("ws://slow.example/", open_timeout=0.1)
+    assert calls == ["slow.example"]
+    answered.set()
+    wait_until(lambda: not network._under_way)
+
+
+def test_a_socket_that_is_connected_already(listener: Listener) -> None:
+    opening = Background(listener.open)
+    sock = socket.create_connection(listener.socket.getsockname())
+    session = connect("ws://example.com/", sock=sock)
+    assert session.remote_address == listener.socket.getsockname()
+    opening.result()
+    drop(session)
+    assert sock.fileno() == -1
+
+
+def test_a_socket_is_closed_if_there_is_no_session(listener: Listener) -> None:
+    sock = socket.create_connection(listener.socket.getsockname())
+    call = Background(connect, "ws://example.com/", sock=sock)
+    peer, _ = listener.accept()
+    peer.send_bytes(REFUSAL + b"go off")
+    assert isinstance(call.error(), HandshakeError)
+    assert sock.fileno() == -1
+
+
+def test_a_local_address(listener: Listener) -> None:
+    session, peer = listener.connect(local_address=("127.0.0.2", 0))
+    assert peer.socket.getpeername()[0] == "127.0.0.2"
+    drop(session)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "agent"),
+    [
+        ({}, f"syncws/{syncws.__version__}"),
+        ({"user_agent": "mine"}, "mine"),
+        ({"user_agent": None}, None),
+        ({"headers": {"user-agent": "yours"}}, "yours"),
+    ],
+)
+def test_the_user_agent(listener: Listener, arguments: dict[str, Any], agent: str | None) -> None:
+    call = Background(connect, listener.url, **arguments)
+    peer, request = listener.accept()
+    peer.send_bytes(accepting(request))
+    agents = [value.decode() for name, value in request.headers if name == b"user-agent"]
+    assert agents == ([] if agent is None else [agent])
+    drop(call.result())
 
 
 def test_ipv6() -> None:

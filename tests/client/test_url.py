@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncws.client_url import Url, parse_url
+from syncws.client.url import Url, parse_url
 
 
 @pytest.mark.parametrize(

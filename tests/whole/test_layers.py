@@ -18,7 +18,7 @@ PACKAGE = Path(syncws.__file__).parent
 
 #: From the bottom up. A module may import its own layer and those before it.
 LAYERS: list[list[str]] = [
-    ["system"],
+    ["version", "system"],
     ["close"],
     ["protocol"],
     ["base"],
@@ -26,7 +26,7 @@ LAYERS: list[list[str]] = [
     ["options"],
     ["session"],
     ["handlers", "listener", "typed_messages"],
-    ["client", "client_handshake", "client_url", "hub"],
+    ["client", "hub"],
     ["upgrade"],
     ["server", "worker", "flask"],
     ["django"],

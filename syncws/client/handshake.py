@@ -1,8 +1,8 @@
 """The opening handshake, seen from the client (RFC 6455 section 4.1).
 
-Pure: a URL and the options in, the bytes of a request out; the bytes of the
-answer in, :class:`Opened` or :class:`HandshakeError` out. No I/O, no threads, no
-clock; ``client.py`` moves the bytes. h11 knows HTTP.
+Pure: a URL and the options go in, the bytes of a request come out; the bytes of the answer go
+in, :class:`Opened` or :class:`HandshakeError` comes out. No I/O, no threads, no clock:
+``connect.py`` moves the bytes. h11 parses HTTP.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from dataclasses import dataclass
 import h11
 from wsproto.utilities import generate_accept_token, generate_nonce
 
-from .client_url import Url
-from .errors import HandshakeError
-from .options import Options
-from .protocol.deflate import Deflate, DeflateExtension
-from .protocol.deflate_offers import accepted_deflate, offer_deflate
-from .protocol.headers import (
+from ..errors import HandshakeError
+from ..options import Options
+from ..protocol.deflate import Deflate, DeflateExtension
+from ..protocol.deflate_offers import accepted_deflate, offer_deflate
+from ..protocol.headers import (
     VERSION,
     Headers,
+    ResponseHeaders,
     check_headers,
     is_token,
 )
+from .url import Url
 
-__all__ = ["ClientHandshake", "Opened"]
+__all__ = ["RESERVED", "ClientHandshake", "Opened"]
 
-# Of every HTTP response.
+# Every HTTP response begins like this.
 _BEGINNING = b"HTTP/"
 
 #: The handshake's own headers: a second copy would contradict the first.
-_RESERVED = frozenset(
+RESERVED = frozenset(
     {
         "connection",
         "content-length",
@@ -45,11 +46,11 @@ _RESERVED = frozenset(
     }
 )
 
-#: Bytes of the answer's head at most, give or take what one read brings.
+#: Bytes of the answer's head at most; what one read brings may exceed it.
 #: Precedent: h11's own default.
 MAX_HEAD = 16 * 1024
 
-#: Bytes of a refusal's body that are kept; it is there to be shown to somebody.
+#: Bytes of a refusal's body that are kept, to be shown to the user.
 MAX_BODY = 64 * 1024
 
 #: Characters of a refusal's body that go into the exception's message.
@@ -60,15 +61,15 @@ _SHOWN = 200
 class Opened:
     """What the server has agreed to."""
 
-    headers: list[tuple[str, str]]
+    headers: ResponseHeaders
     subprotocol: str | None
     deflate: DeflateExtension | None
-    #: What came right behind the answer: the session's first bytes.
+    #: The bytes that came right behind the answer: the session's first.
     received: bytes
 
 
 class ClientHandshake:
-    """One opening handshake: the request, and what becomes of the answer.
+    """One opening handshake: its request, and the parser of its answer.
 
     Raises ``ValueError`` for headers or subprotocols that can not be sent.
     """
@@ -80,15 +81,15 @@ class ClientHandshake:
         self._subprotocols = subprotocols
         self._key = generate_nonce()
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-        # The answer, once it is known to be a refusal, and its body so far.
+        # The answer if it is a refusal, and its body so far.
         self._response: h11.Response | None = None
         self._body = bytearray()
-        #: The request, to be sent.
+        #: The bytes of the request.
         self.request = self._request(url, headers)
 
     def _request(self, url: Url, extra: Headers) -> bytes:
         """RFC 6455 section 4.1, the client's requirements."""
-        given = check_headers(extra, _RESERVED)
+        given = check_headers(extra, RESERVED)
         headers = [
             ("Host", url.host_header),
             ("Upgrade", "websocket"),
@@ -119,18 +120,18 @@ class ClientHandshake:
     def receive_data(self, data: bytes) -> Opened | None:
         """Take bytes of the answer, ``b""`` for the end of the stream.
 
-        Gives None as long as more is needed. Raises ``HandshakeError`` when the
-        server has not accepted, with as much of the body as is kept.
+        Returns None while more is needed. Raises ``HandshakeError``, with the body, if the
+        server has not accepted.
         """
         if not data and self._response is None:
-            raise _no_answer("the server closed the connection without an answer that is whole")
+            raise _no_answer("the server closed the connection before its answer was complete")
         try:
             self._h11.receive_data(data)
             while (event := self._h11.next_event()) is not h11.NEED_DATA:
                 if isinstance(event, h11.InformationalResponse):
                     if event.status_code == 101:
                         return self._accepted(event)
-                    continue  # 103, for one: the answer is still to come
+                    continue  # such as 103: the answer is still to come
                 if isinstance(event, h11.Response):
                     self._response = event
                     continue
@@ -142,26 +143,26 @@ class ClientHandshake:
             else:
                 begun = self._h11.trailing_data[0]
                 if self._response is None and not begun.startswith(_BEGINNING[: len(begun)]):
-                    # There need not come any more: some servers wait to be greeted.
-                    raise _no_answer(f"the server speaks no HTTP, it said {begun[:_SHOWN]!r}")
+                    # Do not wait for more: servers of another kind may wait for us.
+                    raise _no_answer(f"the server does not speak HTTP, it sent {begun[:_SHOWN]!r}")
                 return None
         except h11.RemoteProtocolError as exc:
             if self._response is None:
-                raise _no_answer(f"what the server answered is no HTTP response: {exc}") from exc
+                raise _no_answer(f"the server's answer is not an HTTP response: {exc}") from exc
         assert self.refusal is not None
         raise self.refusal
 
     @property
     def refusal(self) -> HandshakeError | None:
-        """The server's refusal, as far as it has come; None when it is not known to be one."""
+        """The server's refusal, with the part of its body that has come; None before its head."""
         if self._response is None:
             return None
         status, headers = self._response.status_code, _decoded(self._response)
         body = bytes(self._body[:MAX_BODY])
         message = f"the server answered with status {status} instead of 101"
-        location = [value for name, value in headers if name.lower() == "location"]
-        if 300 <= status < 400 and location:
-            message += f"; redirects are not followed, this one leads to {location[0]!r}"
+        location = headers.get("Location")
+        if 300 <= status < 400 and location is not None:
+            message += f"; it redirects to {location!r}"
         elif body:
             message += f": {body.decode('utf-8', 'replace').strip()[:_SHOWN]!r}"
         return HandshakeError(status, headers, body, message)
@@ -169,29 +170,32 @@ class ClientHandshake:
     def _accepted(self, response: h11.InformationalResponse) -> Opened:
         """The checks of RFC 6455 section 4.1 on the server's answer, items 2 to 6."""
         headers = _decoded(response)
+        version = response.http_version.decode("ascii")
 
         def the_one(name: str) -> str | None:
-            values = [value for key, value in headers if key.lower() == name.lower()]
+            values = headers.get_all(name)
             if len(values) > 1:
                 raise ValueError(f"there is more than one {name}")
             return values[0] if values else None
 
         try:
+            if version != "1.1":
+                raise ValueError(f"its version is HTTP/{version}, and must be HTTP/1.1")
             upgrade = the_one("Upgrade")
             if upgrade is None or upgrade.lower() != "websocket":
                 raise ValueError("there is no 'Upgrade: websocket'")
-            connection = [value for name, value in headers if name.lower() == "connection"]
+            connection = headers.get_all("Connection")
             if "upgrade" not in [part.strip().lower() for part in ",".join(connection).split(",")]:
                 raise ValueError("there is no 'Connection: Upgrade'")
             expected = generate_accept_token(self._key).decode("ascii")
             if the_one("Sec-WebSocket-Accept") != expected:
-                raise ValueError("Sec-WebSocket-Accept is not what the key of the request asks for")
+                raise ValueError("Sec-WebSocket-Accept does not fit the key of the request")
             subprotocol = the_one("Sec-WebSocket-Protocol")
             if subprotocol is not None and subprotocol not in self._subprotocols:
                 raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
             deflate = self._deflate(the_one("Sec-WebSocket-Extensions"))
         except ValueError as exc:
-            message = f"the server's 101 is not as RFC 6455 wants it: {exc}"
+            message = f"the server's 101 breaks RFC 6455 section 4.1: {exc}"
             raise HandshakeError(101, headers, b"", message) from None
         return Opened(headers, subprotocol, deflate, self._h11.trailing_data[0])
 
@@ -208,15 +212,15 @@ def _check_subprotocols(names: Sequence[str]) -> None:
         if not is_token(name):
             raise ValueError(f"{name!r} is not the name of a subprotocol")
     if len(set(names)) < len(names):
-        raise ValueError(f"each subprotocol is offered once, not as in {list(names)}")
+        raise ValueError(f"offer each subprotocol once, not as in {list(names)}")
 
 
-def _decoded(response: h11.Response | h11.InformationalResponse) -> list[tuple[str, str]]:
-    return [
+def _decoded(response: h11.Response | h11.InformationalResponse) -> ResponseHeaders:
+    return ResponseHeaders(
         (name.decode("ascii"), value.decode("latin-1"))
         for name, value in response.headers.raw_items()
-    ]
+    )
 
 
 def _no_answer(message: str) -> HandshakeError:
-    return HandshakeError(None, [], b"", message)
+    return HandshakeError(None, ResponseHeaders(), b"", message)

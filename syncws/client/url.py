@@ -1,4 +1,4 @@
-"""The URL of a WebSocket (RFC 6455 section 3), taken apart.
+"""The parts of a WebSocket URL (RFC 6455 section 3).
 
 Pure: no I/O, no threads, no clock.
 """
@@ -16,15 +16,15 @@ _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
 # A name, an IPv4 or an IPv6 address.
 _HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+", re.ASCII)
-# RFC 3986 section 3.3 and 3.4: what a path and a query may consist of, and
-# escapes, which stay as they are.
+# RFC 3986 sections 3.3 and 3.4: the characters of a path and of a query. Escapes stay as they
+# are.
 _PATH = "/:@!$&'()*+,;=~%"
 _QUERY = _PATH + "?"
 
 
 @dataclass(frozen=True)
 class Url:
-    """What a ``ws`` or ``wss`` URL says."""
+    """The parts of a ``ws`` or ``wss`` URL."""
 
     secure: bool
     host: str
@@ -38,10 +38,10 @@ class Url:
 
 
 def parse_url(url: str) -> Url:
-    """Take a URL apart; what a URL may not contain is percent-encoded as UTF-8.
+    """Return the parts of a URL. Characters that a URL may not contain are percent-encoded.
 
-    Raises ``ValueError`` for anything but a ``ws`` or ``wss`` URL. The URL is
-    not repeated in the message, since it may have a password in it.
+    Raises ``ValueError`` for anything but a ``ws`` or ``wss`` URL. The message does not repeat
+    the URL, which may contain a password.
     """
     if any(character < " " or character == "\x7f" for character in url):
         raise ValueError("the URL has control characters in it")

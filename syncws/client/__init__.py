@@ -1,0 +1,1 @@
+"""The client: from a URL to an open session."""
