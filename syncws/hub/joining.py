@@ -27,10 +27,10 @@ __all__ = ["Joined", "Memberships"]
 
 logger = logging.getLogger("syncws")
 
-#: Messages that ``join()`` reads at once, and how often it starts over for a room that is
-#: faster than its member.
+#: Messages that ``join()`` reads at once.
 BATCH = 100
-ROUNDS = 20
+#: How many queues full of messages a member may take while it catches up with a room that goes on.
+AHEAD = 20
 
 
 class Joined:
@@ -176,7 +176,7 @@ class Memberships:
         position = Position.parse(after)
         joined.gap = after is not None and position is None
         member.hold()
-        rounds = 0
+        end: int | None = None
         while True:
             try:
                 missed = self._bus.read(joined.room, position, BATCH if position else 0)
@@ -193,19 +193,27 @@ class Memberships:
                 message = to_message(envelope, each, self._history)
                 if message is not None and envelope.exclude != member.token:
                     joined.session.send(message)
-            if position is not None and missed.messages:
-                position = missed.messages[-1][0]
-                if missed.last is None or position.number < missed.last.number:
-                    continue
-            else:
+            if position is None or not missed.messages:
                 position = missed.last
-            if member.go_live(position):
-                return
-            rounds += 1
-            if rounds == ROUNDS or position is None:
-                # The room is faster than the member.
-                member.go_live(position, force=True)
+            else:
+                position = missed.messages[-1][0]
+            if missed.last is None or position == missed.last:
+                if member.go_live(position):
+                    return
+                if position is None:
+                    # The first messages ever, more than there is room for.
+                    joined.gap = True
+                    member.go_live(force=True)
+                    return
+            assert position is not None
+            if end is None:
+                end = position.number if missed.last is None else missed.last.number
+                end += AHEAD * self._rooms.queue
+            if position.number > end:
+                # The room is faster than the member, for good.
                 joined.gap = True
+                member.go_live(position, force=True)
+                self._rooms.too_slow(joined.session)
                 return
 
     def present(self, room: str) -> dict[str, Any]:

@@ -182,7 +182,11 @@ class Rooms:
             dropped = session._forget_offers(1)
             while not session._offer(message, self.queue):
                 dropped += session._forget_offers(1)
-        elif self._on_full == "disconnect":
+        self.too_slow(session, dropped)
+
+    def too_slow(self, session: Session, dropped: int = 1) -> None:
+        """Count what was dropped; with ``"disconnect"`` close the session."""
+        if self._on_full == "disconnect":
             session._forget_offers(self.queue)
             session._start_closing(_TOO_SLOW)
         with self.lock:

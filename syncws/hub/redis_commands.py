@@ -89,7 +89,8 @@ end
 local answer = {last[1], tonumber(last[2]), tonumber(last[3]), 0}
 local limit, oldest = tonumber(ARGV[4]), now - tonumber(ARGV[5])
 local function add(entry)
-    if tonumber(entry[1]:match('%-(%d+)')) < oldest then
+    local number, time = entry[1]:match('^(%d+)%-(%d+)$')
+    if tonumber(time) < oldest or tonumber(number) <= answer[2] - tonumber(ARGV[6]) then
         return false
     end
     answer[#answer + 1] = entry[1]
@@ -145,9 +146,10 @@ if ARGV[2] == '0' then
 end
 local news = redis.call('HSET', KEYS[1], ARGV[1],
     string.format('%s %.0f', ARGV[2], now + tonumber(ARGV[3])))
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[3]) then
-    redis.call('PEXPIRE', KEYS[2], ARGV[3])
+for _, key in ipairs(KEYS) do
+    if redis.call('PTTL', key) < tonumber(ARGV[3]) then
+        redis.call('PEXPIRE', key, ARGV[3])
+    end
 end
 return news
 """)
@@ -238,6 +240,9 @@ class Commands:
 
     def __init__(self, client: Any, prefix: str) -> None:
         # (Any: redis-py's own types do not tell str from bytes.)
+        kinds: tuple[Any, ...] = (redis.Redis, RedisCluster)
+        if not any(isinstance(client, kind) for kind in kinds):
+            raise TypeError(f"client is a client of redis-py, not {client!r}")
         if client.get_encoder().decode_responses:
             raise ValueError(
                 "the client has decode_responses=True, which binary messages do not survive: "

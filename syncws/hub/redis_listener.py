@@ -199,8 +199,10 @@ class Listener:
         self._next_alive = self._tell_again = 0.0
         self._pinged = self._told = 0
         self._links.open(self._commands.process_channel(self._process))
-        while not self._closed:
+        while True:
             self._wakeup.clear()
+            if self._closed:  # looked at after clear(), or close() would go unseen
+                return
             self._tell()
             for _ in range(TAKEN_AT_ONCE):
                 if not self._take_next():

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from time import monotonic, sleep
 from typing import Any
@@ -31,19 +30,6 @@ from ..support.background import Background, wait_until
 from ..support.pairs import PATIENCE, Peer
 from ..support.redis_server import RedisServer
 from ..support.servers import ROOT
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    made = RedisServer()
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as made:
-        yield made
 
 
 def hub(stack: ExitStack, server: RedisServer, **options: Any) -> Hub:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from time import monotonic
 from typing import Any
@@ -21,19 +21,6 @@ from ..support.background import Background, wait_until
 from ..support.pairs import PATIENCE
 from ..support.proxies import Proxy
 from ..support.redis_server import RedisServer
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    made = RedisServer()
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as made:
-        yield made
 
 
 @pytest.fixture
@@ -170,7 +157,7 @@ def test_a_connection_that_died_silently_is_noticed(
     monkeypatch.setattr(redis_listener, "ALIVE_EVERY", 0.05)
     monkeypatch.setattr(redis_links, "TIMEOUT", 0.3)
     here, there = (
-        hub(stack, proxy.url, history=History()),
+        hub(stack, f"{proxy.url}?socket_timeout=0.3", history=History()),
         hub(stack, server.url, history=History()),
     )
     session, peer = make_session()

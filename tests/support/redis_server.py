@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
@@ -18,7 +19,7 @@ from .pairs import PATIENCE
 class RedisServer:
     """Keeps nothing; can be killed and started again at the same address."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str, config: Path | None = None) -> None:
         if shutil.which("redis-server") is None:
             if os.environ.get("SYNCWS_TEST_EVERYTHING"):
                 raise RuntimeError("redis-server is missing: install Debian's package")
@@ -26,13 +27,16 @@ class RedisServer:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = ["redis-server", *([str(config)] if config is not None else [])]
+        self._command += [f"--port {self.port}", "--bind 127.0.0.1", *options]
+        if config is None:
+            self._command += ["--save", "", "--appendonly", "no"]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
-        command = ["redis-server", f"--port {self.port}", "--bind 127.0.0.1", "--save", ""]
         self._process = subprocess.Popen(
-            [*command, "--appendonly", "no"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = monotonic() + PATIENCE
         with redis.Redis.from_url(self.url) as client:
