@@ -121,13 +121,8 @@ from syncws import Hub
 from syncws.hub import redis_listener
 redis_listener.ALIVE_FOR = 1.0
 redis_listener.ALIVE_EVERY = 0.1
-from tests.support.pairs import tcp_pair
-from syncws import Session
-from syncws.options import Options
-from syncws.system.transport import make_transport
-ours, theirs = tcp_pair()
-session = Session(make_transport(ours), Options(), environ={{}})
-session._prepare(); session._opened()
+from tests.support.sessions import session_with_peer
+session, peer = session_with_peer()
 Hub({server.url!r}).join("a", session, member="bob", info=1)
 print("joined", flush=True)
 time.sleep(60)

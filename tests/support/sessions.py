@@ -1,0 +1,20 @@
+"""A session over TCP for programs that are no tests: a benchmark, another process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from syncws import Session
+from syncws.options import Options
+from syncws.system.tls import make_transport
+
+from .pairs import Peer, tcp_pair
+
+
+def session_with_peer(**options: Any) -> tuple[Session, Peer]:
+    """An open session, and the other end of its connection."""
+    ours, theirs = tcp_pair()
+    session = Session(make_transport(ours), Options(**options), environ={})
+    session._prepare()
+    session._opened()
+    return session, Peer(theirs)
