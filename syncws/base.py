@@ -1,10 +1,10 @@
-"""What every kind of session offers to its users; the session itself is in ``session/``."""
+"""The interface of every kind of session; the sessions themselves are in ``session/``."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .close import CloseReason
 
@@ -15,10 +15,16 @@ __all__ = ["BaseSession"]
 
 
 class BaseSession(ABC):
-    """A WebSocket connection. Every method is for any thread."""
+    """A WebSocket connection. Every method may be called from any thread."""
 
     environ: WSGIEnvironment
     subprotocol: str | None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a session belongs to its process and its connection, and cannot be copied or "
+            "pickled: pass on its close_reason.result(), or what the handler needs of its environ"
+        )
 
     @abstractmethod
     def terminate(self) -> None:

@@ -1,7 +1,7 @@
 """The exceptions of syncws, and nothing else.
 
-An exception says what was wrong, what was expected and what to do about it.
-``TimeoutError`` is Python's own: nothing was lost and the call can be repeated.
+The message of an exception says what was wrong, what was expected and what to do about it. A
+timeout raises Python's own ``TimeoutError``: nothing is lost and the call can be repeated.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ class SyncwsError(Exception):
 class HandshakeError(SyncwsError):
     """The server has not accepted the session that ``connect()`` asked for.
 
-    ``status`` is the HTTP status of its answer, None when there was no answer
-    that is HTTP; ``headers`` its headers, as pairs; ``body`` its body, of which
-    64 KiB are kept. A redirect is a refusal as well, and so is a 101 that is
-    not what RFC 6455 section 4.1 wants.
+    ``status`` is the HTTP status of its answer, or None if there was no HTTP answer. ``headers``
+    are the answer's headers, as pairs. ``body`` is its body, at most 64 KiB of it. A redirect is
+    a refusal too, and so is a 101 that breaks the rules of RFC 6455 section 4.1.
     """
 
     status: int | None
@@ -50,28 +49,30 @@ class HandshakeError(SyncwsError):
         self.body = body
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions go from process to process pickled, and copied by their ``args``.
+        # By default, an exception is copied and pickled by its ``args``: here, the message alone.
         return type(self), (self.status, self.headers, self.body, str(self))
 
 
 class HubError(SyncwsError):
-    """The hub's bus could not be reached; the message says what was done all the same."""
+    """The hub's bus could not be reached; the message says what was done nevertheless."""
 
 
 class ConcurrencyError(SyncwsError):
-    """Two threads called ``receive()``, or ``receive_frame()``, on one session at
-    the same time.
+    """Two threads called ``receive()``, or ``receive_frame()``, on one session at the same time.
 
     Each message goes to one reader, so a session has one reader at a time.
     """
 
 
 class ConnectionClosed(SyncwsError):
-    """The session has ended, or is ending, and can not do what was asked.
+    """The session has ended, or is ending, so the call cannot be done.
 
-    ``reason`` says how it ended (:class:`~syncws.CloseReason`) and ``session``
-    which session it was: in a handler that works with several sessions, only
-    the end of its *own* session is a normal way out.
+    ``reason`` says how it ended (:class:`~syncws.CloseReason`), and ``session`` is the session
+    that ended: in a handler that works with several sessions, only the end of its *own* session
+    is a normal way out.
+
+    A copy of this exception has the same session. A session cannot leave its process, so
+    ``session`` is None after pickling.
     """
 
     reason: CloseReason
@@ -82,19 +83,39 @@ class ConnectionClosed(SyncwsError):
         self.reason = reason
         self.session = session
 
+    def __copy__(self) -> ConnectionClosed:
+        return _rebuilt(type(self), self.args, self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ConnectionClosed:
+        return _rebuilt(type(self), self.args, self.__dict__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, {**self.__dict__, "session": None})
+
 
 class ConnectionClosedOK(ConnectionClosed):
     """The session ended well: code 1000, 1001, or a Close without a code."""
 
 
 class ConnectionClosedError(ConnectionClosed):
-    """The session ended in any other way; ``reason.cause`` says in which."""
+    """The session ended in any other way; ``reason.cause`` says how."""
 
 
 class SendTimeoutError(ConnectionClosedError, TimeoutError):
     """The peer stopped reading: a message could not be written in time.
 
-    A message cut in the middle leaves nothing that the peer could make sense
-    of, so the session is terminated (``reason.cause == "send_timeout"``). It
-    is a ``TimeoutError`` too, for code that waits for that one.
+    A part of the message may have been sent, and the peer cannot understand what would follow it.
+    So the session is terminated (``reason.cause == "send_timeout"``). This exception is a
+    ``TimeoutError`` too, so ``except TimeoutError`` catches it.
     """
+
+
+def _rebuilt(
+    kind: type[ConnectionClosed], args: tuple[Any, ...], state: dict[str, Any]
+) -> ConnectionClosed:
+    """Another exception of the same kind, made without its ``__init__()``: a subclass may take
+    other arguments."""
+    rebuilt = kind.__new__(kind)
+    rebuilt.args = args
+    rebuilt.__dict__.update(state)
+    return rebuilt

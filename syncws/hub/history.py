@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..protocol.json_text import json_text
 from ..protocol.prepared import PreparedMessage
 from . import wire
 from .wire import Envelope, Position
@@ -91,7 +92,7 @@ def _as_object(text: str, key: str) -> str | None:
         return None
     if key in value or not value:
         value.pop(key, None)
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json_text(value)
     return text
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..close import CloseCode, CloseReason, check_sendable
 from ..errors import HubError
 from ..options import check_seconds
+from ..protocol.json_text import json_text
 from ..protocol.prepared import PreparedMessage
 from ..session.session import Session
 from . import wire
@@ -214,8 +215,7 @@ class Hub:
     def send_json(self, room: str, value: Any, exclude: Session | None = None) -> str | None:
         """Send ``value`` as a text message of JSON; raises what ``send()`` and ``json.dumps()``
         do. With a history the id of the message stands in an object under ``History.key``."""
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        return self.send(room, text, exclude)
+        return self.send(room, json_text(value), exclude)
 
     def disconnect(
         self,

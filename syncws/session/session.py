@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from ..close import CloseCode, CloseReason, check_sendable
 from ..errors import ConnectionClosed, ConnectionClosedOK
 from ..options import check_seconds
+from ..protocol.json_text import json_text
 from ..protocol.messages import Protocol
 from ..protocol.prepared import PreparedMessage
 from ..system.transport import BrokenError
@@ -215,7 +216,7 @@ class Session(CommonSession):
     def send_json(self, value: Any, timeout: float | None = None) -> None:
         """Send ``value`` as a text message of JSON; raises what ``send()`` and
         ``json.dumps()`` do."""
-        self.send(json.dumps(value, ensure_ascii=False, separators=(",", ":")), timeout)
+        self.send(json_text(value), timeout)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until all that was sent before is written, by whichever thread:

@@ -68,6 +68,9 @@ def test_json(session_and_peer: Both) -> None:
     assert text == '{"name":"Zoë","n":[1,2.5,null]}'
     peer.send(text)
     assert session.receive_json(PATIENCE) == json.loads(text)
+    peer.send('["half of a pair: \\ud800", "é"]')
+    session.send_json(session.receive_json(PATIENCE))
+    assert peer.receive() == '["half of a pair: \\ud800","\\u00e9"]'
     peer.send("no json")
     with pytest.raises(json.JSONDecodeError):
         session.receive_json(PATIENCE)
