@@ -46,7 +46,7 @@ def pytest_collection_finish() -> None:
 
 
 def _sockets() -> set[str]:
-    """The sockets and pipes that this process holds, by inode."""
+    """The sockets and pipes that this process holds, by inode, and the eventfds, by number."""
     found = set()
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -55,6 +55,8 @@ def _sockets() -> set[str]:
             continue  # the descriptor of this very listing
         if target.startswith(("socket:", "pipe:")):
             found.add(target)
+        elif target == "anon_inode:[eventfd]":
+            found.add(f"eventfd:{fd}")
     return found
 
 

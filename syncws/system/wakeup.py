@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 
 __all__ = ["Wakeup"]
+
+#: What an eventfd takes: the number 1, in eight bytes. For a pipe it is as good as any.
+_SIGNAL = (1).to_bytes(8, sys.byteorder)
+
+
+def _open() -> tuple[int, int]:
+    """An eventfd, which is one descriptor (Linux), or else a pipe."""
+    if hasattr(os, "eventfd"):
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return fd, fd
+    fds = os.pipe()
+    for fd in fds:
+        os.set_blocking(fd, False)
+    return fds
 
 
 class Wakeup:
@@ -24,6 +39,7 @@ class Wakeup:
         self.call: Callable[[], None] | None = None
         # Guards _fds against set() in one thread and close() in another.
         self._lock = threading.Lock()
+        # To read from and to write to: the same one, or the two ends of a pipe.
         self._fds: tuple[int, int] | None = None
 
     def set(self) -> None:
@@ -31,7 +47,7 @@ class Wakeup:
         with self._lock:
             if self._fds is not None:
                 with contextlib.suppress(BlockingIOError):  # full of wake-ups already
-                    os.write(self._fds[1], b"\x00")
+                    os.write(self._fds[1], _SIGNAL)
                 return
         if self.call is not None:
             self.call()
@@ -51,18 +67,16 @@ class Wakeup:
         with self._lock:
             if self._fds is None:
                 try:
-                    self._fds = os.pipe()
+                    self._fds = _open()
                 except OSError:
                     return None
-                for fd in self._fds:
-                    os.set_blocking(fd, False)
                 if self.is_set:
-                    os.write(self._fds[1], b"\x00")
+                    os.write(self._fds[1], _SIGNAL)
             return self._fds[0]
 
     def close(self) -> None:
         """Close the descriptor; no thread may be waiting at it."""
         with self._lock:
-            for fd in self._fds or ():
+            for fd in set(self._fds or ()):
                 os.close(fd)
             self._fds = None

@@ -332,10 +332,10 @@ def test_the_ping_thread_does_not_wake_for_each_message(
 def test_without_descriptors_the_deadlines_still_hold(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, quick_stand_in: None
 ) -> None:
-    def pipe() -> tuple[int, int]:
+    def fail() -> tuple[int, int]:
         raise OSError("too many open files")
 
-    monkeypatch.setattr("os.pipe", pipe)
+    monkeypatch.setattr("syncws.system.wakeup._open", fail)
     session, peer = make_session(ping_interval=None, close_timeout=0.2)
     peer.ping()
     peer.expect_pong()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import select
 import threading
 from collections.abc import Iterator
@@ -9,8 +10,12 @@ import pytest
 from syncws.system.wakeup import Wakeup
 
 
-@pytest.fixture
-def wakeup() -> Iterator[Wakeup]:
+@pytest.fixture(params=["eventfd", "pipe"])
+def wakeup(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wakeup]:
+    if request.param == "pipe":
+        monkeypatch.delattr("os.eventfd", raising=False)
+    elif not hasattr(os, "eventfd"):
+        pytest.skip("this system has no eventfd")
     made = Wakeup()
     yield made
     made.close()
@@ -64,10 +69,11 @@ def test_many_wake_ups_block_nobody(wakeup: Wakeup) -> None:
 
 
 def test_without_a_descriptor(wakeup: Wakeup, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pipe() -> tuple[int, int]:
+    def fail(*_: int) -> tuple[int, int]:
         raise OSError("too many open files")
 
-    monkeypatch.setattr("os.pipe", pipe)
+    monkeypatch.setattr("os.eventfd", fail, raising=False)
+    monkeypatch.setattr("os.pipe", fail)
     assert wakeup.fileno() is None
     calls: list[int] = []
     wakeup.call = lambda: calls.append(1)
@@ -80,3 +86,13 @@ def test_set_after_close(wakeup: Wakeup) -> None:
     wakeup.close()
     wakeup.set()
     wakeup.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd")
+def test_takes_one_descriptor() -> None:
+    wakeup = Wakeup()
+    before = len(os.listdir("/proc/self/fd"))
+    wakeup.fileno()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    wakeup.close()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -92,7 +92,7 @@ def test_handshake_that_is_too_large(server: Server, header: str) -> None:
 
 
 def test_half_open_connections_are_bounded() -> None:
-    """By ``worker_connections``: the others wait outside."""
+    """By ``worker_connections``: a new one takes the place of the one that is silent longest."""
 
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{pid}/fd"))
@@ -107,10 +107,12 @@ def test_half_open_connections_are_bounded() -> None:
         address = ("127.0.0.1", server.port)
         socks = [stack.enter_context(socket.create_connection(address)) for _ in range(300)]
         wait_until(lambda: descriptors() >= before + 45)
-        # The first one has a thread, which waits for it.
+        # The last one is served: those that have been silent longest make room for it.
+        socks[-1].settimeout(PATIENCE)
+        socks[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert socks[-1].recv(100).startswith(b"HTTP/1.1 200 ")
         socks[0].settimeout(PATIENCE)
-        socks[0].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert socks[0].recv(100).startswith(b"HTTP/1.1 200 ")
+        assert socks[0].recv(100) == b""
         # A thread that waits has one or two more of its own.
         assert descriptors() < before + 60
         for sock in socks:
