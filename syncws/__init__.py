@@ -21,6 +21,7 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 * :class:`CloseReason` tells how a session ended, and
   :class:`ConnectionClosed` carries it.
 * :func:`connect` opens a session with a server: the same from the client's side.
+* :class:`Rate` limits the messages of a session, as the option ``rate``.
 * :func:`typed` receives and sends values of declared types.
 * :func:`stats` has the figures of the process's sessions.
 """
@@ -44,6 +45,7 @@ from .handlers import exchange, stream
 from .hub.history import History
 from .hub.hub import Hub
 from .hub.joining import Joined
+from .limits import Rate
 from .listener import Listener, callbacks
 from .options import Options
 from .protocol.deflate import Deflate
@@ -80,6 +82,7 @@ __all__ = [
     "Opcode",
     "Options",
     "PreparedMessage",
+    "Rate",
     "RawSession",
     "SendTimeoutError",
     "Server",

@@ -39,6 +39,8 @@ __all__ = ["ClientSession", "connect"]
 _FOR_SERVERS = frozenset(
     {
         "install_extensions",
+        "max_sessions",
+        "sessions_per",
         "on_handshake_failure",
         "on_non_websocket_request",
         "origins",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
+from .limits import Rate
 from .protocol.deflate import Deflate
 from .protocol.headers import Headers, check_headers, parse_origin
 
@@ -81,6 +82,17 @@ class Options:
     #: of how the peer takes it; what is received has to follow the RFC anyway.
     masking: bool | None = None
 
+    #: How many messages a session may receive in a time, see ``Rate``. None: no limit.
+    rate: Rate | None = None
+
+    #: A function of the environ that says whose session it will be: an address, a user, an API
+    #: key; anything that can be the key of a dict. None does not count. With ``max_sessions``.
+    sessions_per: Callable[[WSGIEnvironment], Hashable] | None = None
+
+    #: How many sessions each of these may have open in a process; beyond that requests are
+    #: answered with 429. Routes that have the same function share the count.
+    max_sessions: int | None = None
+
     #: Whether the handler gets a RawSession, and sees to every frame itself.
     #: Nobody pings then, and of the limits only that of a frame counts.
     raw: bool = False
@@ -107,6 +119,7 @@ class Options:
             raise TypeError(
                 f'compression is None, "deflate" or a Deflate, not {self.compression!r}'
             )
+        self._check_limits()
         if self.install_extensions and not (self.raw and self.compression):
             raise ValueError(
                 "install_extensions is for raw=True and a compression; without raw, compression "
@@ -120,6 +133,21 @@ class Options:
         if not callable(self.on_non_websocket_request):
             _check_status("on_non_websocket_request", self.on_non_websocket_request)
 
+    def _check_limits(self) -> None:
+        if not isinstance(self.rate, Rate | None):
+            raise TypeError(f"rate is a Rate, such as syncws.Rate(20), not {self.rate!r}")
+        if self.rate is not None and self.raw:
+            raise ValueError("rate counts messages, and a raw session has frames: count them there")
+        if (self.sessions_per is None) != (self.max_sessions is None):
+            raise ValueError("sessions_per and max_sessions belong together: give both, or neither")
+        if self.sessions_per is not None and not callable(self.sessions_per):
+            raise TypeError(f"sessions_per is a function of the environ, not {self.sessions_per!r}")
+        if self.max_sessions is not None:
+            if isinstance(self.max_sessions, bool) or not isinstance(self.max_sessions, int):
+                raise TypeError(f"max_sessions is an int, not {self.max_sessions!r}")
+            if self.max_sessions < 1:
+                raise ValueError(f"max_sessions is at least 1, not {self.max_sessions!r}")
+
 
 class SessionOptions(TypedDict, total=False):
     """Those of a session itself: for editors and type checkers, as the two below.
@@ -132,6 +160,7 @@ class SessionOptions(TypedDict, total=False):
     max_frame_size: int | None
     compression: Deflate | Literal["deflate"] | None
     masking: bool | None
+    rate: Rate | None
 
 
 class RouteOptions(SessionOptions, total=False):
@@ -142,6 +171,8 @@ class RouteOptions(SessionOptions, total=False):
     headers: Headers | Callable[[WSGIEnvironment], Headers]
     on_handshake_failure: int
     on_non_websocket_request: int | WSGIApplication
+    sessions_per: Callable[[WSGIEnvironment], Hashable] | None
+    max_sessions: int | None
 
 
 class RawRouteOptions(RouteOptions, total=False):

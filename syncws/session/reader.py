@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .pings import Pings
     from .writer import Writer
 
-__all__ = ["Reader"]
+__all__ = ["SECOND_READER", "Reader"]
 
 #: Seconds after which a handler that works on what was read ahead looks at what
 #: has arrived since. Half of what it may be out of receive(), see pinger.py.
@@ -54,7 +54,7 @@ _AT_ONCE = 0.05
 #: with this 20 ms, and the throughput was the same.
 YIELD_AFTER = 32
 
-_SECOND_READER = (
+SECOND_READER = (
     "another thread is in receive() on this session; let one thread receive "
     "and hand the messages on, for example through a queue.Queue"
 )
@@ -113,7 +113,7 @@ class Reader:
     def receive(self, timeout: float | None) -> str | bytes:
         """The next message; see ``Session.receive()``."""
         if not self.receiving.acquire(blocking=False):
-            raise ConcurrencyError(_SECOND_READER)
+            raise ConcurrencyError(SECOND_READER)
         try:
             if self._stream is not None:
                 timeout = self._skip_stream(timeout)
@@ -127,7 +127,7 @@ class Reader:
     def begin_stream(self, stream: object, timeout: float | None) -> str | bytes | Part:
         """The next message, or the first part of it: ``next_part(stream)`` gives the others."""
         if not self.receiving.acquire(blocking=False):
-            raise ConcurrencyError(_SECOND_READER)
+            raise ConcurrencyError(SECOND_READER)
         try:
             if self._stream is not None:
                 timeout = self._skip_stream(timeout)
@@ -145,7 +145,7 @@ class Reader:
         Raises ``ValueError`` once another message has been received.
         """
         if not self.receiving.acquire(blocking=False):
-            raise ConcurrencyError(_SECOND_READER)
+            raise ConcurrencyError(SECOND_READER)
         try:
             if self._stream is not stream:
                 raise ValueError("the next message was received: this one can not be read on")

@@ -14,6 +14,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
@@ -28,6 +29,7 @@ from ..system.wakeup import Wakeup
 from .attending import Pinger
 from .common import CommonSession, Traffic
 from .ending import Ending
+from .limited import LimitedReader
 from .outgoing import CAPACITY, Outgoing
 from .pings import Pings
 from .reader import Reader
@@ -88,7 +90,8 @@ class Session(CommonSession):
         self._pings = Pings()
         self._ending = Ending(self, transport, wakeup)
         self._writer = Writer(protocol, transport, self._ending, wakeup)
-        self._reader = Reader(
+        make_reader = Reader if options.rate is None else partial(LimitedReader, options.rate)
+        self._reader = make_reader(
             protocol,
             transport,
             self._writer,

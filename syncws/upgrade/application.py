@@ -20,6 +20,7 @@ from ..session.raw import RawSession
 from ..session.registry import REGISTRY
 from ..session.running import check_handler, run_handler
 from ..session.session import Session
+from .clients import admit
 from .connectors import connector_for
 from .handshake import (
     Accept,
@@ -158,6 +159,23 @@ def open_session(
     extra_headers: Sequence[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     """Carry out an accepted handshake: send the 101, run the handler, end the session."""
+    admitted = admit(environ, options)
+    if isinstance(admitted, Reject):
+        return refuse(admitted, environ, start_response)
+    try:
+        return _open(answer, handler, options, environ, start_response, extra_headers)
+    finally:
+        admitted()
+
+
+def _open(
+    answer: Accept,
+    handler: Callable[..., Any],
+    options: Options,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    extra_headers: Sequence[tuple[str, str]],
+) -> Iterable[bytes]:
     connector = connector_for(environ)
     received = connector.take_received()
     transport = connector.transport()

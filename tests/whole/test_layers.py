@@ -23,6 +23,7 @@ LAYERS: list[list[str]] = [
     ["protocol"],
     ["base"],
     ["errors"],
+    ["limits"],
     ["options"],
     ["session"],
     ["handlers", "listener", "typed_messages"],

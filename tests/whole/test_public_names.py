@@ -35,6 +35,7 @@ def test_public_names() -> None:
         "Opcode",
         "Options",
         "PreparedMessage",
+        "Rate",
         "RawSession",
         "SendTimeoutError",
         "Server",

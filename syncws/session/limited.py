@@ -1,0 +1,105 @@
+"""A reader with a limit on messages: the option ``rate``. Other sessions do not have one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..close import CloseCode, CloseReason
+from ..errors import ConcurrencyError
+from ..limits import Bucket
+from .reader import SECOND_READER, Reader
+
+if TYPE_CHECKING:
+    from ..limits import Rate
+    from ..protocol.events import Part
+
+__all__ = ["LimitedReader"]
+
+T = TypeVar("T")
+
+
+class LimitedReader(Reader):
+    """Counts messages where the handler receives them.
+
+    While a handler waits for its turn it is not in ``receive()``: the ping thread stands in for
+    it, answers pings, notices the end, and stops reading when its queue is full.
+    """
+
+    def __init__(self, rate: Rate, *args: Any) -> None:
+        super().__init__(*args)
+        self._rate = rate
+        # Under _counting, which is only tried: the thread in receive() holds it.
+        self._bucket = Bucket(rate, monotonic())
+        self._counting = threading.Lock()
+        self._exceeded = False
+
+    def receive(self, timeout: float | None) -> str | bytes:
+        return self._count(super().receive, timeout)
+
+    def begin_stream(self, stream: object, timeout: float | None) -> str | bytes | Part:
+        begin = super().begin_stream
+        return self._count(lambda timeout: begin(stream, timeout), timeout)
+
+    def _count(self, receive: Callable[[float | None], T], timeout: float | None) -> T:
+        if not self._counting.acquire(blocking=False):
+            raise ConcurrencyError(SECOND_READER)
+        try:
+            if self._rate.over == "wait":
+                message = receive(self._wait(timeout))
+            else:
+                message = self._receive_and_check(receive, timeout)
+            self._bucket.take()
+            return message
+        finally:
+            self._counting.release()
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Wait until a message may be received. Returns the seconds that are left."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            now = monotonic()
+            self._bucket.fill(now)
+            self._bucket.cap()
+            wait = self._bucket.wait()
+            left = None if deadline is None else max(0.0, deadline - now)
+            # After the end the peer sends no more: what has arrived is delivered at once.
+            if wait == 0.0 or self._ending.reason is not None:
+                return left
+            if left is not None and left < wait:
+                self._sleep(left)
+                raise TimeoutError(f"no message within {timeout} s")
+            self._sleep(wait)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, but not past the end of the session."""
+        with contextlib.suppress(FutureTimeoutError):
+            self._ending.closed.result(min(seconds, threading.TIMEOUT_MAX))
+
+    def _receive_and_check(self, receive: Callable[[float | None], T], timeout: float | None) -> T:
+        if self._exceeded:
+            raise self._ending.exception()
+        # What has arrived while the handler was away may have come evenly: all of that time
+        # counts, until nothing is left that has arrived.
+        self._bucket.fill(monotonic())
+        try:
+            message = receive(0.0)
+        except TimeoutError:
+            self._bucket.cap()
+            if timeout == 0.0:
+                raise
+            message = receive(timeout)
+            self._bucket.fill(monotonic())
+            self._bucket.cap()
+        if self._bucket.wait() > 0.0 and self._ending.reason is None:
+            self._exceeded = True
+            text = f"more than {self._rate.messages:g} messages in {self._rate.per:g} s"
+            reason = CloseReason(CloseCode.POLICY_VIOLATION, text, "local")
+            self._ending.begin(reason, monotonic() + self._close_timeout)
+            self._writer.close()
+            raise self._ending.exception()
+        return message
