@@ -16,7 +16,8 @@ from ..errors import HandshakeError
 from ..options import Options, SessionOptions, check_timeout
 from ..protocol.headers import Headers, check_headers
 from ..system.deadline import Deadline
-from ..system.transport import BrokenError, DeadlineError, Transport, make_transport
+from ..system.tls import make_transport
+from ..system.transport import BrokenError, DeadlineError, Transport
 from ..version import __version__
 from .handshake import RESERVED, ClientHandshake, Opened
 from .network import Address, open_tcp, open_unix, peer_address, start_tls
@@ -36,10 +37,12 @@ USER_AGENT = f"syncws/{__version__}"
 _FOR_SERVERS = frozenset(
     {
         "install_extensions",
+        "max_sessions",
         "on_handshake_failure",
         "on_non_websocket_request",
         "origins",
         "raw",
+        "sessions_per",
     }
 )
 

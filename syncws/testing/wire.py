@@ -22,7 +22,7 @@ from ..system.wakeup import Wakeup
 from .clock import is_ready
 
 if TYPE_CHECKING:
-    from ..client_handshake import Opened
+    from ..client.handshake import Opened
 
 __all__ = ["Wire"]
 

@@ -179,7 +179,10 @@ def test_a_server_need_not_take_what_is_offered(offered: list[str]) -> None:
         ({"Connection": "close"}, "no 'Connection: Upgrade'"),
         ({"Sec_WebSocket_Accept": None}, "Sec-WebSocket-Accept does not fit"),
         # The one of RFC 6455's example: for another key.
-        ({"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="}, "Sec-WebSocket-Accept does not fit"),
+        (
+            {"Sec_WebSocket_Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="},
+            "Sec-WebSocket-Accept does not fit",
+        ),
         ({"Sec_WebSocket_Protocol": "other"}, "'other' was not offered"),
         ({"Sec_WebSocket_Protocol": "chat, other"}, "'chat, other' was not offered"),
         ({"Sec_WebSocket_Protocol": "Chat"}, "'Chat' was not offered"),

@@ -289,7 +289,7 @@ def test_what_the_server_said_right_before_a_reset(
 def test_a_reset_is_not_the_handlers_fault(listener: Listener) -> None:
     session, peer = listener.connect()
     faults.reset(peer.socket)
-    with pytest.raises(ConnectionClosedError, match="^the connection failed"):
+    with pytest.raises(ConnectionClosedError, match=r"^the connection failed"):
         session.receive(PATIENCE)
     assert "handler" not in str(session.wait_closed(PATIENCE))
     session.close()
@@ -324,7 +324,7 @@ def test_the_look_up_of_a_name_has_the_deadline(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     # The second call waits for the same look-up: a resolver that hangs costs one thread.
     for _ in range(2):
-        with pytest.raises(TimeoutError, match="within 0.1 s"):
+        with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
             connect("ws://slow.example/", open_timeout=0.1)
     assert calls == ["slow.example"]
     answered.set()
