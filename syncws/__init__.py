@@ -23,12 +23,15 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 * :func:`connect` opens a session with a server: the same from the client's side.
 * :class:`Rate` limits the messages of a session, as the option ``rate``.
 * :func:`typed` receives and sends values of declared types.
+* :func:`reconnect` opens the next one whenever a session has ended; :class:`Backoff` says
+  how long it waits.
 * :func:`stats` has the figures of the process's sessions.
 """
 
 from wsproto.frame_protocol import Opcode
 
 from .client.connect import connect
+from .client.reconnect import Backoff, reconnect
 from .client.session import ClientSession
 from .close import CloseCode, CloseReason
 from .errors import (
@@ -62,6 +65,7 @@ from .upgrade.respond import respond
 from .version import __version__ as __version__
 
 __all__ = [
+    "Backoff",
     "ClientSession",
     "CloseCode",
     "CloseReason",
@@ -95,6 +99,7 @@ __all__ = [
     "callbacks",
     "connect",
     "exchange",
+    "reconnect",
     "respond",
     "serve",
     "stats",

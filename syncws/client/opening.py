@@ -100,7 +100,7 @@ def open_session(
     foreign = _FOR_SERVERS & options.keys()
     if foreign:
         raise TypeError(f"connect() has no option {min(foreign)!r}: it is for servers")
-    _check_open_timeout(open_timeout)
+    seconds = _check_open_timeout(open_timeout)
     _check_redirects(redirects)
     target = parse_url(url)
     if not target.secure and (ssl_context is not None or server_hostname is not None):
@@ -121,7 +121,7 @@ def open_session(
         user_agent=user_agent,
     )
     pairs = check_headers(() if headers is None else headers, RESERVED)
-    deadline = Deadline(open_timeout)
+    deadline = Deadline(seconds)
     while True:
         handshake = ClientHandshake(target, checked, _with_agent(pairs, user_agent), offered)
         try:
@@ -211,11 +211,13 @@ def _with_agent(headers: list[tuple[str, str]], user_agent: str | None) -> list[
     return [*check_headers({"User-Agent": user_agent}), *headers]
 
 
-def _check_open_timeout(open_timeout: Any) -> None:
+def _check_open_timeout(open_timeout: Any) -> float:
     if open_timeout is None:
         raise TypeError("open_timeout is a number of seconds, not None: math.inf is no limit")
-    if check_timeout("open_timeout", open_timeout) <= 0:
+    seconds: float = check_timeout("open_timeout", open_timeout)
+    if seconds <= 0:
         raise ValueError(f"open_timeout must be greater than 0, not {open_timeout!r}")
+    return seconds
 
 
 def _check_redirects(redirects: Any) -> None:

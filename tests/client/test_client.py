@@ -107,7 +107,8 @@ def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
     assert session.subprotocol == "b"
     assert ("Set-Cookie", "c=1") in session.response_headers
     assert session.response_headers["set-cookie"] == "c=1"
-    assert "SET-COOKIE" in session.response_headers
+    names: Any = session.response_headers
+    assert "SET-COOKIE" in names
     assert session.response_headers.get_all("set-Cookie") == ["c=1"]
     assert session.response_headers.get("X-None") is None
     assert session.response_headers.get("X-None", "none") == "none"

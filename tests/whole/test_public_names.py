@@ -15,6 +15,7 @@ PACKAGE = Path(syncws.__file__).parent
 
 def test_public_names() -> None:
     assert sorted(syncws.__all__) == [
+        "Backoff",
         "ClientSession",
         "CloseCode",
         "CloseReason",
@@ -48,6 +49,7 @@ def test_public_names() -> None:
         "callbacks",
         "connect",
         "exchange",
+        "reconnect",
         "respond",
         "serve",
         "stats",
