@@ -196,7 +196,7 @@ def test_f8_through_a_socks_proxy(
     tcp = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
     if scheme == "socks5":
         monkeypatch.setattr(
-            socket, "getaddrinfo", lambda host, port, **_: [(*tcp, ("127.0.0.1", port))]
+            socket, "getaddrinfo", lambda host, port, *_, **__: [(*tcp, ("127.0.0.1", port))]
         )
     running = Background(socks5, scripted, server)
     url = f"{scheme}://user:pass@127.0.0.1:{scripted.port}"
