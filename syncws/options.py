@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from .limits import Rate
 from .protocol.deflate import Deflate
-from .protocol.headers import Headers, check_headers, parse_origin
+from .protocol.headers import Headers, check_headers
+from .protocol.origins import allowed_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -39,7 +40,9 @@ class Options:
     #: Who may open a session from a web page. None: pages of this same host
     #: only, since a browser sends the user's cookies along with a WebSocket
     #: request of *any* page (cross-site WebSocket hijacking). A list of origins
-    #: (``"https://example.com"``): those. ``"*"``: everybody. A request without
+    #: (``"https://example.com"``): those. ``"https://*.example.com"``: all subdomains of
+    #: example.com. ``"null"``: local files and sandboxed pages, of anybody. ``"file://"``: local
+    #: files in the browsers that say so. ``"*"``, without a list: all pages. A request without
     #: an Origin header does not come from a web page and is let in.
     origins: Sequence[str] | None = None
 
@@ -246,12 +249,6 @@ def _texts(name: str, values: Any) -> tuple[str, ...]:
 
 def _origins(origins: Any) -> tuple[str, ...]:
     allowed = _texts("origins", origins)
-    if "*" in allowed:
-        raise ValueError('to let pages of all origins in, write origins="*", without a list')
     for origin in allowed:
-        if parse_origin(origin) is None:
-            raise ValueError(
-                f"{origin!r} is not an origin: write scheme and host, "
-                'such as "https://example.com" or "http://localhost:5000"'
-            )
+        allowed_origin(origin)
     return allowed

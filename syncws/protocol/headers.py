@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import SupportsIndex, overload
-from urllib.parse import urlsplit
 
 __all__ = [
     "RESERVED",
@@ -18,15 +17,12 @@ __all__ = [
     "ResponseHeaders",
     "check_headers",
     "is_token",
-    "parse_origin",
 ]
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
 #: RFC 6455 section 4.2.1 item 6: the one version there is.
 VERSION = "13"
-
-_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 # RFC 9110 section 5.6.2 and 5.5: what a field name and a field value consist of.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -113,17 +109,3 @@ def check_headers(headers: Headers, reserved: frozenset[str] = RESERVED) -> list
         if name.lower() in reserved:
             raise ValueError(f"the header {name!r} belongs to the handshake and can not be set")
     return pairs
-
-
-def parse_origin(origin: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port of an Origin (RFC 6454), None when it is none."""
-    try:
-        parts = urlsplit(origin)
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment:
-        return None
-    if port is None:
-        port = _DEFAULT_PORTS.get(parts.scheme, 0)
-    return parts.scheme, parts.hostname, port

@@ -22,8 +22,8 @@ from ..protocol.headers import (
     VERSION,
     check_headers,
     is_token,
-    parse_origin,
 )
+from ..protocol.origins import allowed_origin, is_allowed, parse_origin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -193,14 +193,15 @@ def _origin_allowed(origin: str, environ: WSGIEnvironment, origins: Sequence[str
     if origins == "*":
         return True
     parsed = parse_origin(origin)
-    if parsed is None:  # such as "null", from a sandboxed page or a local file
+    if parsed is None:
         return False
     if origins is not None:
-        return any(parse_origin(allowed) == parsed for allowed in origins)
-    # The same host and port. The scheme is left out: behind a proxy that ends
-    # TLS, the server itself sees plain HTTP.
-    scheme, host, port = parsed
-    return parse_origin(f"{scheme}://{environ['HTTP_HOST'].strip()}") == (scheme, host, port)
+        return is_allowed(parsed, map(allowed_origin, origins))
+    if not parsed.host:
+        return False  # a sandboxed page, or a local file
+    # The same host and port. The scheme is left out: behind a proxy that ends TLS, the server
+    # itself sees plain HTTP.
+    return parse_origin(f"{parsed.scheme}://{environ['HTTP_HOST'].strip()}") == parsed
 
 
 def _origin_refused(origin: str, environ: WSGIEnvironment, origins: Sequence[str] | None) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncws import Options
-from syncws.protocol.headers import parse_origin
+from syncws.protocol.origins import parse_origin
 from syncws.upgrade.handshake import Accept, Reject, negotiate
 
 from ..support.handshakes import KEY, request
@@ -146,6 +146,34 @@ def test_subprotocol_that_was_not_offered() -> None:
         ("https://a.net:443", "example.com", ["https://a.net"], True),
         ("http://a.net", "example.com", ["https://a.net"], False),
         ("https://example.com", "example.com", ["https://a.net"], False),
+        # Subdomains, at any depth.
+        ("https://a.example.com", "x.net", ["https://*.example.com"], True),
+        ("https://b.a.example.com:8443", "x.net", ["https://*.Example.com:8443"], True),
+        ("https://example.com", "x.net", ["https://*.example.com"], False),
+        ("https://evilexample.com", "x.net", ["https://*.example.com"], False),
+        ("https://example.com.evil.net", "x.net", ["https://*.example.com"], False),
+        ("http://a.example.com", "x.net", ["https://*.example.com"], False),
+        ("https://a.example.com:8443", "x.net", ["https://*.example.com"], False),
+        # Internationalised names: browsers send them encoded.
+        ("https://xn--bcher-kva.example", "x.net", ["https://bücher.example"], True),
+        ("https://xn--bcher-kva.example", "x.net", ["https://BÜCHER.example"], True),
+        ("https://a.xn--bcher-kva.example", "x.net", ["https://*.bücher.example"], True),
+        ("https://xn--bcher-kva.example", "x.net", ["https://xn--bcher-kva.example"], True),
+        ("https://bucher.example", "x.net", ["https://bücher.example"], False),
+        ("https://xn--bcher-kva.example", "xn--bcher-kva.example", None, True),
+        # Local pages, and others without a host; only on request.
+        ("null", "x.net", ["https://a.net", "null"], True),
+        ("null", "x.net", ["https://a.net", "file://"], False),
+        ("file://", "x.net", ["file://"], True),
+        ("file://", "x.net", ["null"], False),
+        ("file://", "x.net", None, False),
+        ("file://", " ", None, False),
+        ("file:///home/a.html", "x.net", ["file://"], False),
+        ("https://", "x.net", ["null", "file://"], False),
+        ("chrome-extension://abcdef", "x.net", ["chrome-extension://abcdef"], True),
+        ("chrome-extension://abcdef", "x.net", ["chrome-extension://other"], False),
+        ("capacitor://localhost", "x.net", ["capacitor://localhost"], True),
+        ("https://user@a.net", "x.net", ["https://a.net"], False),
         # Everybody.
         ("https://evil.net", "example.com", "*", True),
         ("null", "example.com", "*", True),
