@@ -11,11 +11,11 @@
         for message in messages(session):
             session.send(message)
 
-``before_request`` functions, the session cookie and ``abort()`` in them act
-before the WebSocket is opened; so do decorators of views, when the route is
-given them: ``route(rule, decorators=[login_required])``. ``flask.request``,
-``flask.session`` and ``g`` are there in the handler. What a handler puts into
-``flask.session`` is not saved: the cookie went out with the 101.
+``before_request`` functions act before the WebSocket opens, and so do decorators of views
+that you give to the route: ``route(rule, decorators=[login_required])``. They can refuse the
+request with ``abort()`` or a redirect. The handler can use ``flask.request``,
+``flask.session`` and ``g``. A change of ``flask.session`` in the handler is not saved: the
+cookie went out with the 101.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ logger = logging.getLogger("syncws")
 
 _OPTION_NAMES = frozenset(field.name for field in dataclasses.fields(Options))
 
+#: The prefix of options in ``app.config``.
+_CONFIG = "SYNCWS_"
+
+#: Packages whose decorators refuse requests. On a handler they would come too late.
+_GUARDS = frozenset({"flask_httpauth", "flask_jwt_extended", "flask_login", "flask_security"})
+
 SessionHandler = TypeVar("SessionHandler", bound="Callable[Concatenate[Session, ...], Any]")
 RawSessionHandler = TypeVar(
     "RawSessionHandler", bound="Callable[Concatenate[RawSession, ...], Any]"
@@ -68,7 +74,7 @@ ViewDecorator = Callable[[Any], Any]
 
 
 class FlaskRouteOptions(RouteOptions, total=False):
-    """Those of Werkzeug's ``Rule`` that make sense here, too."""
+    """The session options, and options of Werkzeug's ``Rule``."""
 
     defaults: Mapping[str, Any]
     host: str
@@ -84,16 +90,19 @@ class FlaskRawRouteOptions(FlaskRouteOptions, RawRouteOptions, total=False):
 class WebSockets:
     """WebSocket routes on a Flask application or a blueprint.
 
-    ``options`` are those of :class:`syncws.Options`, and hold for all routes
-    made here; a route can override them.
+    ``options`` are those of :class:`syncws.Options`, for all routes made here. A route can
+    override them. ``app.config`` can have options too, which both override:
+    ``app.config["SYNCWS_PING_INTERVAL"] = 30``.
 
-    Without ``app``, call ``init_app()`` later: routes may be declared before.
+    Without ``app``, call ``init_app()`` later; you may declare routes before.
+
+    Raises ``TypeError`` or ``ValueError`` for invalid options.
     """
 
     def __init__(
         self, app: Flask | Blueprint | None = None, **options: Unpack[RouteOptions]
     ) -> None:
-        Options(**options)  # complain here, not at the first route
+        Options(**options)  # invalid options fail here, not at the first route
         self._options: dict[str, Any] = {**options}
         self._routes: list[tuple[str, dict[str, Any]]] = []
         self._app: Flask | Blueprint | None = None
@@ -102,7 +111,12 @@ class WebSockets:
             self.init_app(app)
 
     def init_app(self, app: Flask | Blueprint) -> None:
-        """Install the routes declared so far on ``app``; any number of applications."""
+        """Install the routes declared so far on ``app``. Call it for any number of applications.
+
+        Raises ``TypeError`` or ``ValueError`` for invalid options in ``app.config``.
+        """
+        if isinstance(app, Flask):
+            _config_options(app)
         _route_plain_requests_of(app)
         for rule, rule_options in self._routes:
             app.add_url_rule(rule, **rule_options)
@@ -140,29 +154,39 @@ class WebSockets:
     ) -> Callable[[Any], Any]:
         """Make the decorated function the handler of the WebSockets at ``rule``.
 
-        It is called with the session and the URL's parameters. ``endpoint`` is
-        its name unless given, or that of its class. With ``blueprint`` the
-        route belongs to that one. ``decorators`` are those of views,
-        Flask-Login's ``login_required`` for one: they act before the WebSocket
-        opens, and may refuse it; the last one acts first, as in Flask's
-        ``View.decorators``. ``options`` are session options, which
-        override the installed ones, or those of Werkzeug's ``Rule``
-        (``defaults``, ``strict_slashes``, ``host``, ``subdomain``).
+        It is called with the session and the URL's parameters. ``endpoint`` is by default
+        the name of the function, or of the object's class. With ``blueprint``, the route
+        belongs to that blueprint.
 
-        A decorator of the handler itself runs with the handler: too late to
-        refuse. What it answers then, or aborts with, closes the session with
-        1008 (1011 for a status from 500 on), and is logged.
+        ``decorators`` are decorators of views, such as Flask-Login's ``login_required``.
+        They act before the WebSocket opens and may refuse the request. The last one acts
+        first, as in Flask's ``View.decorators``.
+
+        ``options`` are session options, which override those of :class:`WebSockets`, or
+        options of Werkzeug's ``Rule`` (``defaults``, ``strict_slashes``, ``host``,
+        ``subdomain``).
+
+        Do not put a guard on the handler itself: it would run after the WebSocket has
+        opened, too late for a 401. If the handler returns a response, or aborts, the session
+        is closed with 1008 (1011 for a status from 500 on) and a warning is logged.
+
+        Raises ``TypeError`` or ``ValueError`` for invalid options, for a handler that is
+        ``async``, a generator or an application already, and for a guard of Flask-Login,
+        Flask-HTTPAuth, Flask-JWT-Extended or Flask-Security on the handler.
         """
         session_options = {**self._options}
         rule_options: dict[str, Any] = {}
         for name, value in options.items():
             (session_options if name in _OPTION_NAMES else rule_options)[name] = value
-        resolved = Options(**session_options)
+        resolved = Options(**session_options)  # invalid options fail here
 
         def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
             check_handler(handler)
+            _check_guards(handler, rule)
             view: Any = functools.update_wrapper(
-                _View(_upgrade, handler, resolved), handler, updated=attributes_for_views(handler)
+                _View(_upgrade, handler, resolved, session_options),
+                handler,
+                updated=attributes_for_views(handler),
             )
             for decorator in decorators:
                 view = decorator(view)
@@ -187,16 +211,16 @@ class WebSockets:
 
 
 def messages(session: Session) -> Iterator[str | bytes]:
-    """The session's messages, each handled in contexts of its own, as a request is:
-    ``g`` is empty, and at the end ``teardown_request`` and ``teardown_appcontext``
-    functions give back what the work on the message has taken, such as a
-    database connection. In the handler's thread; raises as ``for message in
-    session`` does.
+    """Yield the session's messages, and handle each one in contexts of its own, as a request.
+
+    ``g`` is empty for each message. At its end the ``teardown_request`` and
+    ``teardown_appcontext`` functions run, which give back a database connection, for example.
+    Call it in the handler's thread. It ends, and raises, as ``for message in session`` does.
     """
 
     @contextlib.contextmanager
     def unit() -> Iterator[None]:
-        # A request's context makes do with the application's that it finds.
+        # The request's context uses the application's context that it finds.
         with current_app.app_context(), current_app.request_context(session.environ):
             yield
 
@@ -204,12 +228,12 @@ def messages(session: Session) -> Iterator[str | bytes]:
 
 
 class _View(partial[Any]):
-    """A view of ours, to be told from others."""
+    """The view of a WebSocket route. The class tells it from other views."""
 
 
 class _Upgrade(Response):
-    """The response that opens a session when it is run, after Flask has made it
-    go through ``after_request`` and has put the session cookie into it."""
+    """The response that opens a session. The server calls it after Flask has run the
+    ``after_request`` functions and set the session cookie."""
 
     default_mimetype = None
 
@@ -219,7 +243,7 @@ class _Upgrade(Response):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self.status_code != 101:
-            # Something in between has thought better of it.
+            # An after_request function has refused the request.
             return super().__call__(environ, start_response)
         extra = [
             (name, value)
@@ -236,17 +260,26 @@ class _Upgrade(Response):
 
 @functools.cache
 def _upgrade_class(response_class: Any) -> type[_Upgrade]:
-    """Flask converts responses that are not of the application's own class."""
+    """Return a class that is also the application's own: Flask converts other responses."""
     if response_class is Response:
         return _Upgrade
     return type("_Upgrade", (_Upgrade, response_class), {})
 
 
 def _upgrade(
-    handler: Callable[..., Any], options: Options, **parameters: Any
+    handler: Callable[..., Any],
+    options: Options,
+    given: dict[str, Any],
+    **parameters: Any,
 ) -> ResponseReturnValue:
-    """The view of a WebSocket route."""
+    """Answer a request for a WebSocket route.
+
+    ``options`` are made of those that are ``given`` to the route. ``app.config`` may have more.
+    """
     environ = request.environ
+    more = _config_options(current_app)
+    if more:
+        options = Options(**{**more, **given})
     instead = application_instead(environ, options)
     if instead is not None:
         return Response.from_app(instead, environ)
@@ -264,7 +297,7 @@ def _upgrade(
 def _handle(
     handler: Callable[..., Any], session: CommonSession, parameters: dict[str, Any]
 ) -> None:
-    """Run the handler; what would have been the answer to a request closes the session."""
+    """Run the handler. A response that comes too late closes the session."""
     try:
         result = handler(session, **parameters)
     except HTTPException as exc:
@@ -286,8 +319,48 @@ def _handle(
     session._end(CloseReason(code, "", "local"))
 
 
+def _config_options(app: Flask) -> dict[str, Any]:
+    """Return the options in ``app.config``.
+
+    It is read for each request, so that you may load it after the routes are made.
+    """
+    options: dict[str, Any] = app.config.get_namespace(_CONFIG)
+    for name in options:
+        if name not in _OPTION_NAMES or name == "raw":
+            raise TypeError(
+                f'app.config["{_CONFIG}{name.upper()}"] is not an option of all routes: see '
+                "syncws.Options for their names"
+            )
+    if options:
+        try:
+            Options(**options)
+        except (TypeError, ValueError) as exc:
+            kind = TypeError if isinstance(exc, TypeError) else ValueError
+            raise kind(f'app.config["{_CONFIG}..."]: {exc}') from exc
+    return options
+
+
+def _check_guards(handler: Any, rule: str) -> None:
+    """Raise ``TypeError`` if a known guard decorates the handler.
+
+    A decorator is known by the module of its wrapper's code, which functools.wraps() does
+    not copy.
+    """
+    inner = handler
+    while inner is not None:
+        module = str(getattr(inner, "__globals__", {}).get("__name__", ""))
+        package = module.partition(".")[0]
+        if package in _GUARDS:
+            raise TypeError(
+                f"a decorator of {package} is on the handler of {rule!r}, where it acts after "
+                "the WebSocket has opened, too late to refuse it: remove it there, and write "
+                f'@websockets.route("{rule}", decorators=[...]) with the decorator in the list'
+            )
+        inner = getattr(inner, "__wrapped__", None)
+
+
 def _route_plain_requests_of(app: App | Blueprint) -> None:
-    """Let plain requests reach the WebSocket routes of ``app``."""
+    """Let plain requests reach the WebSocket routes of ``app``, which answer with 501."""
     if isinstance(app, Blueprint):
         app.record_once(lambda state: _route_plain_requests_of(state.app))
     else:
@@ -295,10 +368,11 @@ def _route_plain_requests_of(app: App | Blueprint) -> None:
 
 
 def _route_plain_request(app: Flask, **_: Any) -> None:
-    """Werkzeug has found no rule but one for WebSockets, and would answer 400.
+    """Set the route of a plain request to a WebSocket route.
 
-    The route itself knows better. It is entered here, before everything that
-    looks at the route: ``before_request`` functions, of blueprints above all.
+    Werkzeug finds no rule for it and would answer 400; the route itself gives a better
+    answer. The route is set before ``before_request`` functions, which depend on it:
+    blueprints have their own.
     """
     if not isinstance(request.routing_exception, WebsocketMismatch):
         return

@@ -401,3 +401,55 @@ def test_application_with_a_response_class_of_its_own(server: Server) -> None:
         assert client.recv() == "hello"
         client.close()
         running.wait_for_line("closed the response")
+
+
+def test_options_of_the_configuration() -> None:
+    app = Flask(__name__)
+    app.config["SYNCWS_MAX_MESSAGE_SIZE"] = 10
+    inherits = WebSockets(app)
+    overrides = WebSockets(app, max_message_size=100)
+
+    def echo(session: syncws.Session) -> None:
+        for message in session:
+            session.send(message)
+
+    inherits.route("/inherits", endpoint="inherits")(echo)
+    inherits.route("/route", endpoint="route", max_message_size=100)(echo)
+    overrides.route("/installed", endpoint="installed")(echo)
+    client = WebSocketClient(app)
+    for path in ("/route", "/installed"):
+        with client.connect(path) as peer:
+            peer.send("x" * 50)
+            assert peer.receive() == "x" * 50
+    with client.connect("/inherits") as peer:
+        peer.send("x" * 50)
+        assert peer.wait_closed().code == 1009
+    app.config["SYNCWS_MAX_MESSAGE_SIZE"] = 1000  # loaded later
+    with client.connect("/inherits") as peer:
+        peer.send("x" * 50)
+        assert peer.receive() == "x" * 50
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "match"),
+    [
+        ("SYNCWS_PING_INTERVALL", 5, TypeError, "SYNCWS_PING_INTERVALL.* is not an option"),
+        ("SYNCWS_RAW", True, TypeError, "SYNCWS_RAW.* is not an option"),
+        ("SYNCWS_TIMEOUT", 0, ValueError, r"app\.config.*: timeout must be greater than 0"),
+        ("SYNCWS_TIMEOUT", "5", TypeError, r"app\.config.*: timeout is a number of seconds"),
+    ],
+)
+def test_the_configuration_is_checked(
+    name: str, value: Any, error: type[Exception], match: str
+) -> None:
+    app = Flask(__name__)
+    app.config[name] = value
+    websockets = WebSockets()
+    with pytest.raises(error, match=match):
+        websockets.init_app(app)
+    late = Flask(__name__)
+    late.testing = True  # exceptions reach the test
+    WebSockets(late).route("/ws")(handler)
+    late.config[name] = value
+    with pytest.raises(error, match=match):
+        WebSocketClient(late).connect("/ws")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -9,7 +10,17 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, Response, abort, jsonify, redirect, url_for
 from flask_cors import CORS
-from flask_login import LoginManager, UserMixin, current_user, login_required, login_user
+from flask_httpauth import HTTPBasicAuth
+from flask_jwt_extended import jwt_required
+from flask_login import (
+    LoginManager,
+    UserMixin,
+    current_user,
+    fresh_login_required,
+    login_required,
+    login_user,
+)
+from flask_security import auth_required, roles_required
 
 import syncws
 from syncws import HandshakeError, Session
@@ -158,7 +169,6 @@ def breaks(session: Session) -> Any:
 @pytest.mark.parametrize(
     ("handler", "code", "status"),
     [
-        (login_required(whoami), 1008, 401),
         (aborts, 1008, 404),
         (aborts_with_a_response, 1008, 403),
         (redirects, 1008, 302),
@@ -187,3 +197,34 @@ def test_what_else_a_handler_returns_means_nothing(app: Flask) -> None:
     WebSockets(app).route("/ws", endpoint="ws")(lambda session: ("a", "b"))
     with WebSocketClient(app).connect("/ws") as peer:
         assert peer.wait_closed().code == 1000
+
+
+# On the handler, where it would come too late
+
+
+@pytest.mark.parametrize(
+    ("package", "guard"),
+    [
+        ("flask_login", login_required),
+        ("flask_login", fresh_login_required),
+        ("flask_httpauth", HTTPBasicAuth().login_required),
+        ("flask_httpauth", HTTPBasicAuth().login_required(role="admin")),
+        ("flask_jwt_extended", jwt_required()),
+        ("flask_security", auth_required()),
+        ("flask_security", roles_required("admin")),
+    ],
+)
+def test_a_guard_on_the_handler_is_refused_when_the_route_is_made(package: str, guard: Any) -> None:
+    def audited(handler: Any) -> Any:
+        @functools.wraps(handler)
+        def wrapper(*args: Any) -> Any:
+            return handler(*args)
+
+        return wrapper
+
+    websockets = WebSockets()
+    for handler in (guard(whoami), audited(guard(whoami)), guard(audited(whoami))):
+        with pytest.raises(TypeError, match=f"a decorator of {package} is on the handler") as error:
+            websockets.route("/ws")(handler)
+        assert '@websockets.route("/ws", decorators=[...])' in str(error.value)
+    websockets.route("/ws", decorators=[guard])(audited(whoami))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -20,7 +21,8 @@ from syncws.testing import WebSocketClient
 
 from ..support.clients import connect
 from ..support.pairs import PATIENCE
-from ..support.servers import ROOT, Server, gunicorn
+from ..support.redis_server import RedisServer
+from ..support.servers import NO_CONTROL_SOCKET, ROOT, Server, gunicorn
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +156,22 @@ def test_the_typed_application() -> None:
         "open": syncws.stats().open,
         "received": syncws.stats().messages_received,
     }
+
+
+def test_the_ticker_ticks_once_with_several_workers() -> None:
+    redis_server = RedisServer()
+    arguments = ["--config=python:examples.ticker", "--preload", "--workers=2"]
+    worker = "--worker-class=syncws.worker.WebSocketWorker"
+    command = ["-m", "gunicorn", *arguments, worker, "--bind=127.0.0.1:0", *NO_CONTROL_SOCKET]
+    listening = r"Listening at: http://127\.0\.0\.1:(\d+)"
+    env = {"REDIS_URL": redis_server.url, "TICK_EVERY": "0.1"}
+    with contextlib.ExitStack() as stack:
+        stack.callback(redis_server.kill)
+        server = stack.enter_context(Server([*command, "examples.ticker:app"], listening, **env))
+        peers = [connect(server.port, "/ticks") for _ in range(8)]
+        for peer in peers:
+            told = [int(str(peer.receive())) for _ in range(5)]
+            assert told == sorted(set(told)), "each tick once"
+            peer.close_socket()
+        server.stop()
+        assert "Traceback" not in server.output
