@@ -48,7 +48,7 @@ def tick() -> None:
         number = int(time.time() / EVERY)
         try:
             # Sets the key if it is not set yet, and returns whether it did.
-            if claims is None or claims.set(f"tick {number}", 1, nx=True, px=int(10_000 * EVERY)):
+            if claims is None or claims.set(f"tick {number}", 1, nx=True, ex=60 + int(EVERY)):
                 hub.send(ROOM, str(number))
         except redis.RedisError:
             continue  # nobody ticks without Redis; the next tick tries again
