@@ -8,8 +8,7 @@ from typing import Literal
 
 __all__ = ["Cause", "CloseCode", "CloseReason", "check_sendable"]
 
-#: RFC 6455 section 5.5: a control frame carries at most 125 bytes, and the
-#: code takes two of them.
+#: A control frame carries at most 125 bytes (RFC 6455 section 5.5), and the code takes two of them.
 MAX_REASON_BYTES = 123
 
 
@@ -33,14 +32,13 @@ class CloseCode(IntEnum):
     TLS_HANDSHAKE = 1015
 
 
-#: Codes that only ever describe what happened and never travel in a frame
-#: (RFC 6455 section 7.4.1).
+#: Codes that describe an end and are never in a frame (RFC 6455 section 7.4.1).
 _NEVER_SENT = frozenset(
     {CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
 )
 _SENDABLE = frozenset(CloseCode) - _NEVER_SENT
 
-#: Ends that nobody needs to look into.
+#: The codes of ends that are not errors.
 _OK = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RECEIVED})
 
 Cause = Literal[

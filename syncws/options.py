@@ -1,4 +1,4 @@
-"""What can be set for a session, each default with its unit, meaning and reason."""
+"""The options of a session, each default with its unit, meaning and reason."""
 
 from __future__ import annotations
 
@@ -31,34 +31,36 @@ Subprotocols = Sequence[str] | Callable[[Sequence[str]], str | None]
 @dataclass(frozen=True)
 class Options:
     """The options of a WebSocket route; one object serves all of its sessions.
-    Those of a session itself are ``connect()``'s as well."""
 
-    #: The subprotocols that the server speaks, the one it likes best first; or
-    #: a function that is given those the peer offers and returns one or None.
+    ``connect()`` has the options of a session too.
+    """
+
+    #: The subprotocols that the server speaks, the preferred one first. Or a function that is
+    #: given the subprotocols that the peer offers, and returns one of them or None.
     subprotocols: Subprotocols = ()
 
-    #: Who may open a session from a web page. None: pages of this same host
-    #: only, since a browser sends the user's cookies along with a WebSocket
-    #: request of *any* page (cross-site WebSocket hijacking). A list of origins
-    #: (``"https://example.com"``): those. ``"https://*.example.com"``: all subdomains of
-    #: example.com. ``"null"``: local files and sandboxed pages, of anybody. ``"file://"``: local
-    #: files in the browsers that say so. ``"*"``, without a list: all pages. A request without
-    #: an Origin header does not come from a web page and is let in.
+    #: The web pages that may open a session. None: pages of this host only, because a browser
+    #: sends the user's cookies with a WebSocket request of *any* page (cross-site WebSocket
+    #: hijacking). A list: pages of these origins. In a list, ``"https://*.example.com"`` means
+    #: every subdomain of example.com, ``"null"`` means local files and sandboxed pages of any
+    #: author, ``"file://"`` means local files in browsers that name them so. ``"*"`` without a
+    #: list: all pages. A request without an Origin header does not come from a web page and is
+    #: accepted.
     origins: Sequence[str] | None = None
 
-    #: Headers added to the 101, as pairs or as a mapping; or a function of the
-    #: environ returning them.
+    #: Headers added to the 101, as pairs or as a mapping. Or a function that is given the environ
+    #: and returns them.
     headers: Headers | Callable[[WSGIEnvironment], Headers] = ()
 
     #: The HTTP status of the answer to a malformed opening handshake.
     on_handshake_failure: int = 400
 
-    #: The HTTP status of the answer to a request that is no WebSocket request
-    #: at all; or a WSGI application that answers it.
+    #: The HTTP status of the answer to a request that does not ask for a WebSocket. Or a WSGI
+    #: application that answers it.
     on_non_websocket_request: int | WSGIApplication = 501
 
-    #: Seconds between pings, None for none. 20 is below the 30 to 60 seconds
-    #: after which proxies and load balancers drop an idle connection.
+    #: Seconds between pings; None sends no pings. Proxies and load balancers drop an idle
+    #: connection after 30 to 60 seconds, so 20 keeps it.
     ping_interval: float | None = 20.0
 
     #: Seconds that a pong may take, and that a blocked write may take, before
@@ -68,21 +70,21 @@ class Options:
     #: Seconds that the whole closing handshake may take.
     close_timeout: float = 10.0
 
-    #: Bytes of the largest message accepted, all fragments together; a larger
-    #: one ends the session with 1009. Precedent: 1 MiB in Python's websockets.
+    #: The size of the largest message accepted, in bytes, all fragments together. A larger message
+    #: ends the session with 1009. Precedent: 1 MiB in Python's websockets.
     max_message_size: int = 1024 * 1024
 
-    #: Bytes of the largest frame accepted; None: as max_message_size.
+    #: The size of the largest frame accepted, in bytes. None: as max_message_size.
     max_frame_size: int | None = None
 
-    #: None: messages are not compressed, which costs time and memory in each
-    #: session. "deflate", or a Deflate with its options: they are, if the peer
-    #: can (RFC 7692).
+    #: None: messages are not compressed, because compression costs time, and memory in each
+    #: session. ``"deflate"``, or a ``Deflate`` with its options: messages are compressed if the
+    #: peer supports it (RFC 7692).
     compression: Deflate | Literal["deflate"] | None = None
 
-    #: Whether the frames that are sent are masked. None: as RFC 6455 section
-    #: 5.1 has it, by a client and not by a server. Anything else is for tests
-    #: of how the peer takes it; what is received has to follow the RFC anyway.
+    #: Whether the frames that are sent are masked. None: as RFC 6455 section 5.1 demands, so a
+    #: client masks and a server does not. True and False are for tests of how a peer reacts.
+    #: Received frames must follow the RFC in any case.
     masking: bool | None = None
 
     #: How many messages a session may receive in a time, see ``Rate``. None: no limit.
@@ -96,12 +98,12 @@ class Options:
     #: answered with 429. Routes that have the same function share the count.
     max_sessions: int | None = None
 
-    #: Whether the handler gets a RawSession, and sees to every frame itself.
-    #: Nobody pings then, and of the limits only that of a frame counts.
+    #: Whether the handler gets a RawSession and handles every frame itself. Then no pings are
+    #: sent, and only the limit of a frame applies.
     raw: bool = False
 
-    #: Whether a raw session agrees on ``compression``. False: a handler that
-    #: deals with frames has to inflate them, too, and would have to know how.
+    #: Whether a raw session agrees on ``compression``. Then the handler has to inflate the frames
+    #: itself.
     install_extensions: bool = False
 
     def __post_init__(self) -> None:

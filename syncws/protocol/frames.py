@@ -1,11 +1,9 @@
 """The fast path: data frames that need nothing special (RFC 6455 section 5.2).
 
-Most of what is received is a whole message in one frame, masked by a client and
-not by a server, and all that is sent without compression is a whole message in
-one frame. For these two, a few lines here take a quarter of the time that a
-general parser takes. Everything else is wsproto's: control frames, fragments,
-extensions, and whatever is wrong. Property tests hold the two against each
-other.
+Most messages arrive whole in one frame, masked by a client and not by a server. All messages
+without compression are sent whole in one frame. The few lines here take a quarter of the time that
+a general parser takes for these *plain* frames. wsproto parses every other frame: control frames,
+fragments, extensions and faults. Property tests compare the two.
 
 Pure: no I/O, no threads, no clock.
 """
@@ -23,7 +21,7 @@ _FIN_TEXT = 0x81
 _FIN_BINARY = 0x82
 _MASKED = 0x80
 
-#: Parts of a payload that are kept apart at most.
+#: The largest number of parts of a payload that are kept apart.
 _MAX_PARTS = 1024
 
 _UINT16 = Struct("!H")
@@ -44,12 +42,15 @@ def data_header(size: int, *, text: bool, key: bytes = b"") -> bytes:
 
 
 class FrameBounds:
-    """Cuts what is received into wsproto's frames, so that it is given no byte
-    behind the end of one: the next frame may be a plain one."""
+    """Finds the ends of the frames that wsproto parses.
+
+    wsproto must get no byte behind the end of its frame, because the next frame may be a plain
+    one.
+    """
 
     def __init__(self) -> None:
         self._header = b""
-        # Bytes of the payload to come; None while the header is not whole.
+        # Bytes of the payload that are still to come; None until the header is whole.
         self._payload: int | None = None
 
     @property
@@ -58,7 +59,7 @@ class FrameBounds:
         return not self._header
 
     def take(self, data: bytes, start: int) -> bytes:
-        """The bytes of the present frame from ``start`` on, as far as they have come."""
+        """The bytes of the current frame from ``start`` on, as far as they have arrived."""
         end = start
         if self._payload is None:
             wanted = self._header_size()
@@ -78,7 +79,7 @@ class FrameBounds:
         return data[start:end]
 
     def _header_size(self) -> int:
-        """As far as the header shows it yet (RFC 6455 section 5.2)."""
+        """The size of the header, as far as its bytes so far tell (RFC 6455 section 5.2)."""
         if len(self._header) < 2:
             return 2
         size = self._header[1] & 0x7F
@@ -94,19 +95,18 @@ class FrameBounds:
 
 
 class PlainFrame:
-    """A whole message in one frame, while its payload arrives; ``key`` is empty
-    when that is not masked.
+    """A whole message in one frame, while its payload arrives.
 
-    Text is decoded as it comes: bytes that are no UTF-8 are known at once, and
-    not at the end of a megabyte (RFC 6455 section 8.1).
+    ``key`` is empty if the payload is not masked. Text is decoded as it arrives: invalid UTF-8 is
+    noticed at once, and not at the end of a megabyte (RFC 6455 section 8.1).
     """
 
     __slots__ = ("_binary", "_decode", "_key", "_text", "expected_bytes", "kept_size")
 
     def __init__(self, *, text: bool, size: int, key: bytes) -> None:
-        #: Bytes of the payload that have yet to come.
+        #: Bytes of the payload that are still to come.
         self.expected_bytes = size
-        #: Bytes of it that are kept here.
+        #: Bytes of the payload that are kept here.
         self.kept_size = 0
         self._key = key
         self._decode = codecs.getincrementaldecoder("utf-8")().decode if text else None
@@ -114,14 +114,14 @@ class PlainFrame:
         self._binary: list[bytes] = []
 
     def take(self, data: bytes) -> str | bytes | None:
-        """Take the next bytes, ``expected_bytes`` at most; the message once it is whole.
+        """Take the next bytes, at most ``expected_bytes``; return the message once it is whole.
 
-        Raises ``UnicodeDecodeError`` as soon as the text can not be UTF-8.
+        Raises ``UnicodeDecodeError`` as soon as the text cannot be UTF-8.
         """
         self.expected_bytes -= len(data)
         self.kept_size += len(data)
         part = mask(data, self._key) if self._key else data
-        # The key goes on where these bytes have left it.
+        # The next byte is masked with the next byte of the key.
         turn = len(data) % 4
         if turn:
             self._key = self._key[turn:] + self._key[:turn]
@@ -129,8 +129,8 @@ class PlainFrame:
             self._binary.append(part)
             if self.expected_bytes and len(self._binary) < _MAX_PARTS:
                 return None
-            # Once whole; and now and then, so that a megabyte that comes byte
-            # by byte takes a megabyte.
+            # The parts are joined at the end, and now and then before: a megabyte that arrives
+            # byte by byte takes a megabyte of memory.
             self._binary = [b"".join(self._binary)]
             return None if self.expected_bytes else self._binary[0]
         self._text.append(self._decode(part, not self.expected_bytes))
@@ -140,7 +140,7 @@ class PlainFrame:
         return None if self.expected_bytes else self._text[0]
 
     def take_kept(self) -> str | bytes:
-        """What has come so far; it will not be part of the message that ``take()`` gives."""
+        """Remove and return what is kept; ``take()`` returns the rest of the message."""
         self.kept_size = 0
         if self._decode is None:
             binary, self._binary = b"".join(self._binary), []
@@ -152,10 +152,9 @@ class PlainFrame:
 def plain_frame_at(data: bytes, start: int, *, masked: bool = True) -> tuple[int, int] | None:
     """The offset and the size of the payload of the plain frame at ``start``.
 
-    The offset lies behind the end of ``data`` when the header has not come
-    whole; the size then means nothing. None for anything but a plain frame:
-    another kind, one that is not masked as the peer's have to be, or one with
-    something wrong about its header.
+    If the header has not arrived whole, the offset lies behind the end of ``data`` and the size
+    has no meaning. Returns None for every other frame: another kind, a frame that is not masked as
+    the peer must mask, or a frame with a fault in its header.
     """
     if data[start] not in (_FIN_TEXT, _FIN_BINARY):
         return None
@@ -169,7 +168,7 @@ def plain_frame_at(data: bytes, start: int, *, masked: bool = True) -> tuple[int
     if size < 126:
         return (start + 2 + key, size) if size >= 0 else None
     if size > 127:
-        return None  # masked, by a server
+        return None  # a server has masked it
     payload = start + key + (4 if size == 126 else 10)
     if payload - key <= len(data):
         # The shortest way to write the size is the only valid one.

@@ -21,14 +21,14 @@ __all__ = [
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
-#: RFC 6455 section 4.2.1 item 6: the one version there is.
+#: The only version of the protocol (RFC 6455 section 4.2.1 item 6).
 VERSION = "13"
 
-# RFC 9110 section 5.6.2 and 5.5: what a field name and a field value consist of.
+# The characters of a field name and of a field value (RFC 9110 sections 5.6.2 and 5.5).
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-#: The handshake's own headers: a second copy would contradict the first.
+#: The headers that the handshake sets itself: a second copy would contradict the first.
 RESERVED = frozenset(
     {
         "connection",
@@ -84,7 +84,7 @@ class ResponseHeaders(list[tuple[str, str]]):
 
 
 def is_token(name: str) -> bool:
-    """Whether this may be the name of a header, or of a subprotocol."""
+    """Whether ``name`` may be the name of a header, or of a subprotocol."""
     return _TOKEN.fullmatch(name) is not None
 
 

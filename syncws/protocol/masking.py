@@ -1,7 +1,7 @@
-"""Masking (RFC 6455 section 5.3): XOR with a key of four bytes, over and over.
+"""Masking (RFC 6455 section 5.3): XOR with a key of four bytes, repeated.
 
-The C function of the package ``websockets`` is used when that is installed
-(the extra ``speedups``): some thirty times as fast for large messages.
+If the package ``websockets`` is installed (the extra ``speedups``), its C function is used. It is
+some thirty times as fast for large messages.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Callable
 
 __all__ = ["mask", "mask_in_python"]
 
-#: Up to here one XOR of two large integers is the quickest way in Python;
-#: above, four translations of every fourth byte are. Measured on CPython 3.11.
+#: Up to this many bytes, one XOR of two large integers is the quickest way in Python. For more
+#: bytes, it is quicker to translate every fourth byte, four times. Measured on CPython 3.11.
 _LARGE = 2048
 
-#: What XOR with each value makes of each byte.
+#: For each value, the table that translates every byte to its XOR with the value.
 _XOR = [bytes(byte ^ value for byte in range(256)) for value in range(256)]
 
 
 def mask_in_python(data: bytes, key: bytes) -> bytes:
-    """``data`` masked, or unmasked, with ``key``: the two are the same."""
+    """``data`` masked with ``key``; masking again unmasks."""
     size = len(data)
     if size <= _LARGE:
         repeated = (key * (size // 4 + 1))[:size]
@@ -30,7 +30,7 @@ def mask_in_python(data: bytes, key: bytes) -> bytes:
     return bytes(masked)
 
 
-#: The quickest function there is, to mask and to unmask.
+#: The quickest function that is installed; it masks and unmasks.
 mask: Callable[[bytes, bytes], bytes]
 try:
     from websockets.speedups import apply_mask as mask

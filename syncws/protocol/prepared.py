@@ -1,4 +1,4 @@
-"""Messages that are encoded once and sent to many.
+"""Messages that are encoded once and sent to many sessions.
 
 Pure: no I/O, no threads, no clock.
 """
@@ -16,12 +16,12 @@ __all__ = ["PreparedMessage"]
 
 
 class PreparedMessage:
-    """A message, ``str`` for text or bytes-like for binary, that is going to be
-    sent to many sessions: ``session.send(prepared)``.
+    """A message for many sessions: ``session.send(prepared)``.
 
-    It is encoded once, and once more for each way of compressing it that a
-    session has agreed on. May be used by any thread; later changes to a
-    bytearray are not seen. Raises ``TypeError`` for anything else.
+    ``data`` is ``str`` for a text message, or bytes-like for a binary one. The message is encoded
+    once, and once more for each set of compression parameters among the sessions. Any thread may
+    use it. A later change to a bytearray has no effect. Raises ``TypeError`` for ``data`` of any
+    other type.
     """
 
     def __init__(self, data: str | bytes | bytearray | memoryview) -> None:
@@ -46,10 +46,10 @@ class PreparedMessage:
         return len(self.data)
 
     def deflated(self, extension: DeflateExtension) -> bytes:
-        """The frame as a session with ``extension`` would send it, had it sent nothing before.
+        """The compressed frame for a session with ``extension``.
 
-        Such a frame can be understood at any time (RFC 7692 section 7.2.3), and
-        is the same for all sessions with the same options.
+        It refers to no earlier message, so a peer understands it at any time (RFC 7692 section
+        7.2.3.2), and all sessions with the same parameters share it.
         """
         frame = self._deflated.get(extension.key)
         if frame is None:

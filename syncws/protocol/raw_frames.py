@@ -1,12 +1,10 @@
 """Frames as they are on the wire, for raw sessions (RFC 6455 section 5).
 
-Pure: no I/O, no threads, no clock. wsproto parses what comes, and refuses what
-is no frame; this file puts the parts of a *frame* together, and nothing more:
-messages are the handler's. On the way out it holds each frame against the
-rules, unless it was told not to.
+Pure: no I/O, no threads, no clock. wsproto parses received bytes and refuses invalid frames. This
+file puts the parts of a *frame* together; the handler puts messages together. Each frame that is
+sent is checked against the rules, unless it is marked ``unchecked``.
 
-``FrameInput`` and ``FrameOutput`` share nothing, so that two threads may work at
-the same time.
+``FrameInput`` and ``FrameOutput`` share no state, so one thread may read while another one writes.
 """
 
 from __future__ import annotations
@@ -27,34 +25,34 @@ __all__ = ["Frame", "FrameInput", "FrameOutput", "read_close"]
 
 _OPCODES = frozenset(Opcode)
 
-#: Bytes of a control frame's payload at most (RFC 6455 section 5.5).
+#: The largest payload of a control frame, in bytes (RFC 6455 section 5.5).
 _MAX_CONTROL = 125
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: what a :class:`RawSession` receives and sends.
+    """One frame, as a :class:`RawSession` receives and sends it.
 
-    The payload is what is on the wire, without the mask: bytes of UTF-8 in a
-    text message, a code of two bytes and a reason in a Close, compressed bytes
-    in a message whose first frame has ``rsv1`` set.
+    The payload has the bytes on the wire, without the mask: UTF-8 in a text message, a code of two
+    bytes and a reason in a Close, compressed bytes in a message whose first frame has ``rsv1``
+    set.
 
-    Raises ``TypeError`` or ``ValueError`` for what can not be put into a frame.
+    Raises ``TypeError`` for a payload that is not ``bytes``, and ``ValueError`` for an opcode that
+    is not from 0 to 15.
     """
 
-    #: One of :class:`Opcode`; the reserved ones, too, can be sent ``unchecked``.
+    #: One of :class:`Opcode`; a reserved opcode can be sent ``unchecked``.
     opcode: int
     payload: bytes = b""
-    #: Whether it is the last frame of its message.
+    #: Whether this is the last frame of its message.
     fin: bool = True
     #: The reserved bits. With permessage-deflate, ``rsv1`` marks the first
     #: frame of a compressed message (RFC 7692 section 6).
     rsv1: bool = False
     rsv2: bool = False
     rsv3: bool = False
-    #: Whether it is sent as it is, though the protocol may forbid it: for tests
-    #: of how a peer takes it. What is sent after it is checked as if this one
-    #: had not been sent, but for a Close.
+    #: Whether the frame is sent even if the protocol forbids it, to test how a peer reacts. The
+    #: frames after it are checked as if this one had not been sent, unless it is a Close.
     unchecked: bool = False
 
     def __post_init__(self) -> None:
@@ -65,12 +63,12 @@ class Frame:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a Close, a ping or a pong, or has an opcode reserved for such."""
+        """Whether the opcode is that of a control frame: Close, ping, pong, or a reserved one."""
         return self.opcode >= Opcode.CLOSE
 
 
 class _LeftCompressed(Extension):
-    """permessage-deflate was agreed on, and what it does is left to the handler."""
+    """Lets compressed frames pass as they are: the handler inflates them."""
 
     def offer(self) -> bool:
         return False
@@ -82,7 +80,7 @@ class _LeftCompressed(Extension):
 
 
 class FrameInput:
-    """Bytes from a client in, its frames out."""
+    """Makes frames of the bytes that a client sends."""
 
     def __init__(self, max_frame_size: int, *, deflate: bool = False) -> None:
         self._max_frame_size = max_frame_size
@@ -90,31 +88,31 @@ class FrameInput:
             client=False, extensions=[_LeftCompressed()] if deflate else []
         )
         self._payload = bytearray()
-        #: Whole messages that were received.
+        #: The number of whole messages received.
         self.messages = 0
         self.close_received = False
         self._failed = False
 
     @property
     def over(self) -> bool:
-        """Whether nothing that still arrives means anything: after a Close, or a fault."""
+        """Whether bytes that still arrive are ignored: after a Close, or a fault."""
         return self.close_received or self._failed
 
     @property
     def expected_bytes(self) -> int:
-        """Bytes that the frame being received is known to lack; 0 for unknown."""
+        """Bytes that the frame being received still needs; 0 if that is not known."""
         header = self._decoder.header
         return 0 if header is None else header.payload_len - len(self._payload)
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the peer; ignored once its Close or a fault has come."""
+        """Take bytes from the peer; after its Close, or a fault, they are ignored."""
         if not self.over:
             self._decoder.receive_bytes(data)
 
     def next_frame(self) -> Frame | Fault | None:
-        """The next frame, whole; None when more bytes are needed.
+        """The next whole frame; None when it needs more bytes.
 
-        A fault is what can be no frame at all: then there is nothing after it.
+        Invalid bytes give a fault, and nothing comes after it.
         """
         if self.over:
             return None
@@ -129,7 +127,7 @@ class FrameInput:
             return None
         header = self._decoder.header
         assert header is not None
-        # Before the payload is there, and takes memory.
+        # Checked before the payload arrives and takes memory.
         if header.payload_len > self._max_frame_size:
             self._failed = True
             reason = f"frame larger than {self._max_frame_size} bytes"
@@ -140,7 +138,7 @@ class FrameInput:
         assert isinstance(part.payload, bytes)
         self._payload += part.payload
         if not part.frame_finished:
-            return None  # that was all there is
+            return None  # the rest has not arrived
         frame = Frame(header.opcode, bytes(self._payload), header.fin, *header.rsv)
         self._payload.clear()
         self.messages += frame.fin and not frame.is_control
@@ -149,25 +147,25 @@ class FrameInput:
 
 
 class FrameOutput:
-    """Frames in, bytes out; what is forbidden is refused.
+    """Makes bytes of frames, and refuses frames that the protocol forbids.
 
-    ``masking`` says whether they are masked, which a client's have to be.
+    ``masking`` says whether the frames are masked, as those of a client must be.
     """
 
     def __init__(self, *, deflate: bool = False, masking: bool = False) -> None:
         self._masking = masking
         self._deflate = deflate
-        # Of the message that has begun and not ended.
+        # The state of the message whose end has not been sent.
         self._message_open = False
         self._decoder: codecs.IncrementalDecoder | None = None
-        #: Whole messages that were sent.
+        #: The number of whole messages sent.
         self.messages = 0
         self.close_sent = False
 
     def encode(self, frame: Frame) -> tuple[bytes, bytes]:
-        """Header and payload of the next frame, which is sent then.
+        """The header and the payload of the next frame; the caller sends both.
 
-        Raises ``ValueError`` when the protocol forbids it, unless it is ``unchecked``.
+        Raises ``ValueError`` if the protocol forbids the frame, unless it is ``unchecked``.
         """
         if not frame.unchecked:
             wrong = self._wrong_by_itself(frame) or self._wrong_here(frame)
@@ -181,10 +179,10 @@ class FrameOutput:
         first = frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4 | frame.opcode
         payload, key = frame.payload, b""
         if self._masking:
-            # Fresh for each frame, and not to be foreseen (RFC 6455 section 5.3).
+            # A fresh and unpredictable key for each frame (RFC 6455 section 5.3).
             key = os.urandom(4)
             payload = mask(payload, key)
-        # What comes behind the first byte is the same for every frame.
+        # Behind the first byte, the header is that of any data frame.
         return bytes((first,)) + data_header(len(payload), text=False, key=key)[1:], payload
 
     def _wrong_by_itself(self, frame: Frame) -> str | None:
@@ -227,7 +225,7 @@ class FrameOutput:
         return self._wrong_text(frame)
 
     def _wrong_text(self, frame: Frame) -> str | None:
-        """Text is UTF-8, but not frame by frame; and nobody looks into what is compressed."""
+        """Check that a text message is UTF-8 as a whole; a compressed one is not checked."""
         decoder = self._decoder
         if frame.opcode != Opcode.CONTINUATION:
             decoder = None
@@ -236,14 +234,14 @@ class FrameOutput:
         if decoder is not None:
             try:
                 decoder.decode(frame.payload, frame.fin)
-            except UnicodeDecodeError as exc:  # and the decoder is as it was before
+            except UnicodeDecodeError as exc:  # the decoder is unchanged
                 return f"a text message is UTF-8, and this one is not: {exc}"
         self._decoder = decoder
         return None
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """Code and reason of any Close; 1005 when it carries none (RFC 6455 section 7.1.5)."""
+    """The code and the reason in a Close; 1005 if it has none (RFC 6455 section 7.1.5)."""
     if len(payload) < 2:
         return CloseCode.NO_STATUS_RECEIVED, ""
     return int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace")
