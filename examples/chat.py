@@ -1,16 +1,17 @@
 """A chat: a page at /, a WebSocket at /chat, and everybody reads everything.
 
 Run it with ``gunicorn examples.chat:app`` and open it in two browsers. With a
-Redis there may be several workers, on several machines::
+Redis there may be several workers, on several machines, and what was said
+survives them::
 
     REDIS_URL=redis://localhost:6379/0 gunicorn -w 4 examples.chat:app
 
-``curl -d text=lunch localhost:8000/notify`` shows in every open page.
+``curl -d text=lunch localhost:8000/notify`` shows in every open page. A page
+that comes back gets what it has missed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -24,21 +25,31 @@ from syncws.flask import WebSockets
 app = Flask(__name__)
 # A chat line is short: nobody needs to send more than this.
 websockets = WebSockets(app, max_message_size=16 * 1024)
-hub = syncws.Hub(os.environ.get("REDIS_URL"))
+hub = syncws.Hub(os.environ.get("REDIS_URL"), history=syncws.History(messages=500))
+# The pages of this process only.
+here = syncws.Hub()
 
 PAGE = Path(__file__).with_name("chat.html").read_text(encoding="utf-8")
 MAX_NAME = 32
-
-
 ROOM = "chat"
 
 
-def tell(kind: str, **what: Any) -> None:
-    """Tell everybody. Without its bus the hub tells those in this process."""
-    with contextlib.suppress(syncws.HubError):
-        what["count"] = hub.count(ROOM)
-    with contextlib.suppress(syncws.HubError):
-        hub.send(ROOM, json.dumps({"type": kind, **what}))
+def say(name: str, text: str) -> None:
+    hub.send_json(ROOM, {"type": "say", "name": name, "text": text})
+
+
+@hub.on_presence
+def changed(room: str, joined: dict[str, Any], left: dict[str, Any]) -> None:
+    """Each process tells its own pages."""
+    here.send_json(
+        room,
+        {
+            "type": "presence",
+            "joined": list(joined),
+            "left": list(left),
+            "count": len(hub.presence(room)),
+        },
+    )
 
 
 @app.get("/")
@@ -48,7 +59,7 @@ def page() -> Response:
 
 @app.post("/notify")
 def notify() -> str:
-    tell("say", name="notice", text=request.form["text"])
+    say("notice", request.form["text"])
     return "sent\n"
 
 
@@ -60,12 +71,19 @@ def chat(session: syncws.Session) -> None:
     except TimeoutError:
         session.close(syncws.CloseCode.POLICY_VIOLATION, "say your name first")
         return
-    try:
-        with hub.join(ROOM, session):
-            tell("join", name=name)
-            for message in session:
-                text = str(message).strip()
-                if text:
-                    tell("say", name=name, text=text)
-    finally:
-        tell("leave", name=name)
+    # The id of the last message that the page has; a new page gets the last lines.
+    after = request.args.get("after")
+    if not after:
+        for line in hub.history(ROOM, limit=50):
+            session.send(line)
+            after = json.loads(line)["id"]
+    with here.join(ROOM, session), hub.join(ROOM, session, after=after, member=name) as joined:
+        if joined.gap:
+            session.send_json({"type": "reload"})
+            for line in hub.history(ROOM, limit=50):
+                session.send(line)
+        session.send_json({"type": "here", "count": len(hub.presence(ROOM))})
+        for message in session:
+            text = str(message).strip()
+            if text:
+                say(name, text)

@@ -107,6 +107,35 @@ def test_browsers_on_different_workers_talk(
         redis.kill()
 
 
+def test_f3_a_page_shows_every_line_once_and_in_order_over_reloads(
+    browsers: tuple[Browser, Browser], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, _ = browsers
+    redis = RedisServer()
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    try:
+        with gunicorn("examples.chat:app", "--workers=2") as server:
+            server.wait_for_line("worker is ready", count=2)
+            ann.open(server.url("/?name=Ann", "http"))
+            ann.wait_for("state", "connected")
+            lines = []
+            for number in range(60):
+                if number % 20 == 10:
+                    server.signal(signal.SIGHUP)
+                lines.append(f"line {number}.")
+                answer = requests.post(
+                    server.url("/notify", "http"), {"text": lines[-1]}, timeout=PATIENCE
+                )
+                assert answer.text == "sent\n"
+                time.sleep(0.05)  # people talk while a worker is replaced
+            ann.wait_for("log", lines[-1])
+            shown = ann.driver.find_elements(By.CSS_SELECTOR, "#log .say")
+            assert [each.text.removeprefix("notice\n") for each in shown] == lines
+            server.stop()
+    finally:
+        redis.kill()
+
+
 def members_by_worker(server: Server) -> dict[str, int]:
     """How many of the two are in each worker; asked until all of them have been found."""
     found: dict[str, int] = {}
