@@ -117,7 +117,7 @@ def test_f3_a_page_shows_every_line_once_and_in_order_over_reloads(
         with gunicorn("examples.chat:app", "--workers=2") as server:
             server.wait_for_line("worker is ready", count=2)
             ann.open(server.url("/?name=Ann", "http"))
-            ann.wait_for("state", "connected")
+            ann.wait_for("members", "1 here")
             lines = []
             for number in range(60):
                 if number % 20 == 10:
