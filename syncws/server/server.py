@@ -26,7 +26,7 @@ from ..options import check_timeout
 from ..session.registry import Registry
 from ..session.running import check_function
 from ..system.deadline import Deadline
-from ..upgrade.application import BUSY, WebSocketUpgrade, refuse
+from ..upgrade.application import WebSocketUpgrade, busy, refuse
 from ..upgrade.respond import carry_out_upgrades
 from .connection import ServerConnection
 from .listening import listen, stop_listening
@@ -278,7 +278,7 @@ class Server:
             connection = ServerConnection(
                 sock,
                 environ,
-                self._application if beyond < 0 else partial(refuse, BUSY),
+                self._application if beyond < 0 else partial(refuse, busy()),
                 self._sessions,
                 self._remove,
                 only_one_request=beyond >= 0,

@@ -59,7 +59,8 @@ class Registry:
         """Begin anew, in the child of a fork: its parent's sessions are its parent's."""
         # Guards all of the below; session._start_closing() is called without it.
         self._changed = threading.Condition()
-        self._sessions: set[CommonSession] = set()
+        # In the order of their opening; a dict for its order.
+        self._sessions: dict[CommonSession, None] = {}
         self._draining = False
         self._opened = 0
         self._closed: Counter[Cause] = Counter()
@@ -69,7 +70,7 @@ class Registry:
     def add(self, session: CommonSession) -> None:
         """A session has opened."""
         with self._changed:
-            self._sessions.add(session)
+            self._sessions[session] = None
             self._opened += 1
             draining = self._draining
         if draining:
@@ -80,7 +81,7 @@ class Registry:
         with self._changed:
             if session not in self._sessions:
                 return
-            self._sessions.remove(session)
+            del self._sessions[session]
             assert session._reason is not None
             self._closed[session._reason.cause] += 1
             self._past = self._past.plus(session._traffic())
@@ -90,6 +91,11 @@ class Registry:
         """An upgrade request was refused."""
         with self._changed:
             self._refused += 1
+
+    def oldest_first(self) -> list[CommonSession]:
+        """The open sessions, in the order of their opening."""
+        with self._changed:
+            return list(self._sessions)
 
     def drain(self) -> None:
         """Tell every session at once that the server goes away, those to come included."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from ..options import RawRouteOptions, RouteOptions
 
 __all__ = [
-    "BUSY",
     "WebSocketUpgrade",
     "application_instead",
+    "busy",
     "note_refusal",
     "open_session",
     "refuse",
@@ -47,8 +48,15 @@ __all__ = [
 
 logger = logging.getLogger("syncws")
 
-#: The answer if there is no thread, or no room, for another session.
-BUSY = Reject(503, "The server can not take more sessions now.", [("Retry-After", "5")])
+#: The bounds of Retry-After, in seconds. Each client gets a number of its own, so that clients
+#: refused together do not come back together.
+RETRY_AFTER = (5, 15)
+
+
+def busy() -> Reject:
+    """The answer if there is no thread, or no room, for another session."""
+    seconds = str(random.randint(*RETRY_AFTER))
+    return Reject(503, "The server can not take more sessions now.", [("Retry-After", seconds)])
 
 
 class WebSocketUpgrade:
@@ -203,7 +211,7 @@ def _open(
         session._prepare()
     except RuntimeError as exc:
         logger.warning("no thread for another session: %s", exc)
-        return refuse(BUSY, environ, start_response)
+        return refuse(busy(), environ, start_response)
     before = transport.sent
     try:
         answer.headers.extend(extra_headers)

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
-from ..session.registry import REGISTRY, stats
-from ..upgrade.application import BUSY, refuse
+from ..session.registry import stats
+from ..upgrade.application import busy, refuse
 from ..upgrade.connectors import CONNECTION_KEY
 from ..upgrade.handshake import Reject
 from ..upgrade.respond import carry_out_upgrades
 from .capacity import Capacity, RareWarning, check_limits
 from .connector import WorkerConnector, asks_for_websocket
+from .goodbye import Goodbye, goodbye_seconds
 from .heads import Arrived, ParsedHead, SlowHeads, parse_arrived
 from .idle import IdleConnections
 from .lingering import Lingering
@@ -99,6 +100,7 @@ class WebSocketWorker(ThreadWorker):
         self._room_wanted = False
         # No connection is accepted before this moment (monotonic).
         self._accept_again_at = 0.0
+        self._goodbye = Goodbye(goodbye_seconds(self.cfg))
         self._draining = False
         self._quitting = False
         self._statsd: Statsd | None = None
@@ -106,6 +108,7 @@ class WebSocketWorker(ThreadWorker):
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
         super().check_config(cfg, log)
+        goodbye_seconds(cfg)
         check_limits(cfg, log)
 
     def get_thread_pool(self) -> Any:
@@ -190,7 +193,7 @@ class WebSocketWorker(ThreadWorker):
                     self._capacity.give_session()
                 else:
                     self._warn_refused("WebSocket requests are answered with 503: %s", reason)
-                self._local.refusal = BUSY  # the wrapper of the application answers
+                self._local.refusal = busy()  # the wrapper of the application answers
         return super().handle_request(req, conn)
 
     def handle_http2_request(self, req: Any, conn: Any, h2_conn: Any) -> Any:
@@ -305,8 +308,10 @@ class WebSocketWorker(ThreadWorker):
         """Wait for the next event, and no longer than until the next deadline here."""
         if self.alive:
             self.set_accept_enabled(True)
-        super().wait_for_and_dispatch_events(self._lingering.wait_at_most(timeout))
+        timeout = self._goodbye.wait_at_most(self._lingering.wait_at_most(timeout))
+        super().wait_for_and_dispatch_events(timeout)
         self._lingering.expire(self.poller)
+        self._goodbye.go_on()
         if self._room_wanted:
             # Not while events are dispatched: one of them may be the closed connection's.
             self._room_wanted = False
@@ -338,7 +343,7 @@ class WebSocketWorker(ThreadWorker):
         super().set_accept_enabled(self._may_accept() if self.alive else enabled)
         if not self.alive and not self._draining:
             self._draining = True
-            REGISTRY.drain()
+            self._goodbye.begin(at_once=self._quitting)
             self._slow_heads.stop(0.0 if self._quitting else STOP_HEAD_TIMEOUT)
             for conn in self.pending_conns:
                 conn.timeout = monotonic()
@@ -351,6 +356,7 @@ class WebSocketWorker(ThreadWorker):
         """SIGINT and SIGQUIT: as SIGTERM, except for connections kept alive."""
         self.cfg.worker_int(self)
         self._quitting = True
+        self._goodbye.hurry()
         self.handle_exit(sig, frame)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import threading
 import time
 from typing import Any
@@ -237,6 +238,31 @@ def short_heads(environ: Any, start_response: Any) -> Any:
 def no_threads(environ: Any, start_response: Any) -> Any:
     """The application, on a system that has one thread for the pool and no other."""
     return app(environ, start_response)
+
+
+def few_descriptors(environ: Any, start_response: Any) -> Any:
+    """The application, where a process may open 16 descriptors more than it has."""
+    return app(environ, start_response)
+
+
+def limit_descriptors() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 16, hard))
+
+
+def no_first_thread(environ: Any, start_response: Any) -> Any:
+    """The application, on a system that has no thread at first."""
+    return app(environ, start_response)
+
+
+def fail_to_start_a_thread_once() -> None:
+    def start(self: threading.Thread) -> None:
+        threading.Thread.start = started  # type: ignore[method-assign]  # the next one is started
+        raise RuntimeError("can't start new thread")
+
+    started = threading.Thread.start
+    threading.Thread.start = start  # type: ignore[method-assign]  # as the system would do it
 
 
 def run_out_of_threads() -> None:

@@ -40,6 +40,10 @@ def post_worker_init(worker: Any) -> None:
     app.WORKER = worker
     if worker.app.app_uri.endswith(":no_threads"):
         app.run_out_of_threads()
+    if worker.app.app_uri.endswith(":no_first_thread"):
+        app.fail_to_start_a_thread_once()
+    if worker.app.app_uri.endswith(":few_descriptors"):
+        app.limit_descriptors()
     if worker.app.app_uri.endswith(":short_heads"):
         vars(heads)["HEAD_TIMEOUT"] = 0.5  # shared, and changed here only
     worker.log.info("worker is ready")

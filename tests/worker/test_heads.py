@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from ..support import faults
 from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE
 from ..support.servers import Server, gunicorn, status_when
@@ -182,3 +186,91 @@ def test_garbage_is_answered_as_ever(stack: ExitStack, garbage: bytes) -> None:
             answers.append(sock.recv(1000).partition(b"\r\n")[0])
             sock.close()
         assert answers[0] == answers[1]
+
+
+V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "arguments"),
+    [
+        # A long head, in lines that each are short enough.
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X-Long: " + b"x" * 8000 + b"\r\n") * 12, []),
+        (b"GET /" + b"x" * 100_000, ["--limit-request-line=0"]),
+        (b"GET / HTTP/1.1\r\n", ["--limit-request-fields=1"]),
+        (b"\r\n\r\n", ["--proxy-protocol=auto"]),
+        (b"\r\n\r\n", ["--proxy-protocol=auto", "--proxy-allow-ips=192.0.2.1"]),
+        (V2, ["--proxy-protocol=v2"]),
+        (V2 + b"\x21\x11\x00\x0c", ["--proxy-protocol=v2"]),
+        (V2 + b"\x20\x00\x00\x00", ["--proxy-protocol=v2"]),
+        (b"PROXY TCP4 192.0.2.1", ["--proxy-protocol=v1"]),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", ["--proxy-protocol=v1"]),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n", ["--proxy-protocol=v1"]),
+        (b"PRI * HTTP/2.0\r\n\r\nS", ["--http-protocols=h2,h1", "--http2-cleartext=both"]),
+    ],
+)
+@pytest.mark.parametrize("parser", ["python", "fast"])
+def test_no_head_that_gunicorn_waits_for_holds_a_thread(
+    stack: ExitStack, data: bytes, arguments: list[str], parser: str
+) -> None:
+    """On two threads, behind whatever setting, and with either parser."""
+    with gunicorn("tests.support.app:app", f"--http-parser={parser}", *arguments) as server:
+        for _ in range(4):
+            open_connection(stack, server, data)
+        started = time.monotonic()
+        for _ in range(3):
+            assert server.get("/").text == "plain HTTP\n"
+        peer = connect(server.port, "/echo")
+        peer.send("hello")
+        assert peer.receive() == "hello"
+        peer.close_socket()
+        server.stop()
+        assert time.monotonic() - started < 10, "long before graceful_timeout"
+        assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("cut", [1, 3, 12, 20, 35, 50, 60])
+def test_a_head_in_parts_is_parsed_as_a_whole_one(stack: ExitStack, cut: int) -> None:
+    """What gunicorn has read of it is given to it again, the PROXY protocol's line too."""
+    with gunicorn("tests.support.app:behind_a_proxy()", "--proxy-protocol=auto") as server:
+        line = b"PROXY TCP4 192.0.2.7 192.0.2.2 4711 80\r\n"
+        for behind in (b"", REQUEST, REQUEST[:20]):
+            whole = line + REQUEST + behind
+            sock = open_connection(stack, server, whole[:cut])
+            server.get("/")  # so the rest comes later
+            sock.sendall(whole[cut:])
+            received = b""
+            for _ in range(2 if behind == REQUEST else 1):
+                while not received.endswith(b"\r\n\r\nplain HTTP\n"):
+                    data = sock.recv(10_000)
+                    assert data, received
+                    received += data
+            sock.close()
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\x16", b"\x16\x03\x01\x02\x00", REQUEST, b"\xff" * 100])
+@pytest.mark.parametrize("end", [faults.reset, socket.socket.close])
+def test_garbage_on_a_tls_port_is_not_logged_as_an_error(
+    certificate: tuple[Path, Path], garbage: bytes, end: Callable[[socket.socket], None]
+) -> None:
+    key, file = certificate
+    with gunicorn("tests.support.app:app", f"--certfile={file}", f"--keyfile={key}") as server:
+        for _ in range(10):
+            sock = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+            sock.sendall(garbage)
+            end(sock)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            _, sock, body = exchange(
+                server.port, b"GET /status HTTP/1.0\r\nHost: x\r\n\r\n", tls=context
+            )
+            while data := sock.recv(10_000):
+                body += data
+            sock.close()
+            if json.loads(body)["connections"] == 1:
+                break
+            assert time.monotonic() < deadline, body
+        server.stop()
+        assert not re.search("Traceback|WARNING|ERROR|CRITICAL", server.output)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import resource
 import signal
 import socket
 import time
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from wsproto.events import CloseConnection, TextMessage
+
+from syncws.worker import capacity as capacity_module
+from syncws.worker.capacity import Capacity, RareWarning, check_limits
+from syncws.worker.connector import asks_for_websocket
 
 from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE
@@ -100,13 +109,15 @@ def test_long_sessions_do_not_worry_the_master() -> None:
 def test_http_has_its_share_when_sessions_have_theirs() -> None:
     with gunicorn("tests.support.app:app", "--worker-connections=10") as server:
         peers = [connect(server.port, "/echo") for _ in range(8)]
+        waits: set[int] = set()
         for _ in range(3):
             head, sock, _ = exchange(server.port, handshake("/echo?refused=1"))
             sock.close()
             assert head.startswith("HTTP/1.1 503 ")
-            assert "Retry-After: 5" in head
+            waits.add(int(head.partition("Retry-After: ")[2].split()[0]))
             assert "Connection: close" in head
             assert server.get("/").text == "plain HTTP\n"
+        assert waits <= set(range(5, 16))
         server.wait_for_line(r'"GET /echo\?refused=1 HTTP/1\.1" 503 ', count=3)
         server.wait_for_line("8 sessions are open, and the other 2 of 10 worker_connections")
         assert sum("are answered with 503" in line for line in server.lines) == 1, "not each time"
@@ -156,3 +167,142 @@ def test_handler_raises() -> None:
         assert server.output.count("Traceback") == 1
         assert server.output.count("LookupError: as it was told") == 1
         assert "the handler of <Session '/raises' with 127.0.0.1:" in server.output
+
+
+# Not enough room
+
+
+def test_full_of_sessions_silent_peers_keep_no_request_waiting() -> None:
+    """What is kept for HTTP is for requests: silent connections make room for them."""
+    with (
+        ExitStack() as stack,
+        gunicorn("tests.support.app:app", "--worker-connections=10", "--keep-alive=60") as server,
+    ):
+        peers = [connect(server.port, "/echo") for _ in range(8)]
+        request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+        for data in (b"", request) * 10:
+            address = ("127.0.0.1", server.port)
+            sock = stack.enter_context(socket.create_connection(address, PATIENCE))
+            sock.sendall(data)
+            if data:
+                assert sock.recv(100).startswith(b"HTTP/1.1 200 ")
+            started = time.monotonic()
+            assert server.get("/").text == "plain HTTP\n"
+            assert time.monotonic() - started < 5, "a head has 20 s, and keep-alive 60"
+        for peer in peers:
+            peer.send("still here")
+            assert peer.receive() == "still here"
+            peer.close_socket()
+
+
+def test_without_descriptors_sessions_go_on_and_new_connections_wait() -> None:
+    with ExitStack() as stack, gunicorn("tests.support.app:few_descriptors") as server:
+        address = ("127.0.0.1", server.port)
+        peers = [connect(server.port, "/echo") for _ in range(3)]
+        waiting = [
+            stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(40)
+        ]
+        for sock in waiting:
+            sock.sendall(handshake("/echo"))
+        server.wait_for_line("new connections wait, accept.. failed: .*Too many open files")
+        for peer in peers:
+            peer.send("still here")
+            assert peer.receive() == "still here"
+        # Each that goes leaves its place to another.
+        for sock in waiting:
+            assert sock.recv(12) == b"HTTP/1.1 101"
+            sock.close()
+        assert server.get("/").ok
+        for peer in peers:
+            peer.send("still here")
+            assert peer.receive() == "still here"
+            peer.close_socket()
+        assert sum("new connections wait" in line for line in server.lines) == 1
+        server.stop()
+        assert "Traceback" not in server.output
+
+
+def test_without_descriptors_silent_connections_make_room() -> None:
+    with ExitStack() as stack, gunicorn("tests.support.app:few_descriptors") as server:
+        address = ("127.0.0.1", server.port)
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(address, PATIENCE))
+        started = time.monotonic()
+        assert server.get("/").ok
+        assert time.monotonic() - started < 5, "they may be silent for 20 s"
+
+
+def test_no_thread_for_the_first_request_ends_its_connection_only() -> None:
+    with gunicorn("tests.support.app:no_first_thread") as server:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+            assert sock.recv(100) == b""
+        server.wait_for_line("connections are closed: can't start new thread")
+        assert server.get("/").text == "plain HTTP\n"
+        status_when(server, lambda status: status["connections"] == 1)
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "warning"),
+    [
+        (1024, "may open 1024 descriptors .* and 1000 worker_connections may need 2050"),
+        (2050, None),
+        (resource.RLIM_INFINITY, None),
+    ],
+)
+def test_too_few_descriptors_are_reported_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    descriptors: int,
+    warning: str | None,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    check_limits(SimpleNamespace(worker_connections=1000, threads=8), logging.getLogger("test"))
+    assert len(caplog.messages) == bool(warning)
+    assert warning is None or re.search(warning, caplog.text)
+
+
+def test_the_reason_for_a_refusal_counts_sessions_and_slow_heads_apart() -> None:
+    capacity = Capacity(worker_connections=5, threads=2)
+    assert capacity.take_session() is None
+    assert capacity.take_head()
+    assert capacity.take_session() is None
+    assert capacity.take_session() == (
+        "2 sessions are open, 1 request heads are slow to arrive, and the other 2 of 5 "
+        "worker_connections are kept for HTTP"
+    )
+    assert not capacity.take_head()
+    capacity.give_head()
+    assert capacity.take_session() is None
+    capacity.give_session()
+    assert capacity.take_head()
+
+
+def test_a_warning_is_logged_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(capacity_module, "monotonic", lambda: now)
+    warn = RareWarning()
+    for _ in range(3):
+        warn("%s", "full")
+    now += 61
+    warn("%s", "full again")
+    assert caplog.messages == ["full", "full again"]
+
+
+@pytest.mark.parametrize(
+    ("values", "asks"),
+    [
+        (["websocket"], True),
+        (["WebSocket"], True),
+        (["h2c, websocket"], True),
+        (["h2c", "websocket"], True),
+        (["notwebsocket"], False),
+        (["websocket2"], False),
+        (["web socket"], False),
+        ([], False),
+    ],
+)
+def test_only_the_token_websocket_asks_for_a_websocket(values: list[str], asks: bool) -> None:
+    headers = [("HOST", "websocket"), *(("UPGRADE", value) for value in values)]
+    assert asks_for_websocket(SimpleNamespace(headers=headers)) is asks
