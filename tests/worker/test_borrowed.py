@@ -14,7 +14,7 @@ from wsproto.events import CloseConnection
 from syncws.worker import borrowed as borrowed_module
 from syncws.worker.borrowed import Borrowed
 
-from ..support.background import Background
+from ..support.background import Background, wait_until
 from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE, tcp_pair
 from ..support.servers import gunicorn, status_when
@@ -43,8 +43,7 @@ def test_waits_for_the_threads_that_read(pair: tuple[socket.socket, socket.socke
     theirs.sendall(b"close")
     timer = threading.Timer(0.1, go.set)
     timer.start()
-    while not borrowed._threads:
-        pass
+    wait_until(lambda: borrowed._threads)
     assert borrowed.wait()
     assert not reader.is_alive()
     assert theirs.recv(100) == b"close"
@@ -55,14 +54,15 @@ def test_a_reader_whose_peer_says_nothing_is_woken(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, _ = pair
-    monkeypatch.setattr(borrowed_module, "LINGER", 0.1)
+    monkeypatch.setattr(borrowed_module, "LINGER", 0.2)
     borrowed = Borrowed(ours)
-    reader = Background(lambda: ours.recv(100))
-    while not borrowed._threads:
-        pass
-    monkeypatch.setattr(borrowed_module, "LINGER", 0.1)
-    assert borrowed.wait() or borrowed.wait()
-    assert reader.result() == b""
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(ours.recv(100)))
+    reader.start()
+    wait_until(lambda: borrowed._threads)
+    assert borrowed.wait()
+    assert received == [b""]
+    reader.join(PATIENCE)
 
 
 def test_threads_that_only_send_are_not_waited_for(

@@ -197,9 +197,9 @@ V2 = b"\r\n\r\n\x00\r\nQUIT\n"
         # A long head, in lines that each are short enough.
         (b"GET / HTTP/1.1\r\nHost: x\r\n" + (b"X-Long: " + b"x" * 8000 + b"\r\n") * 12, []),
         (b"GET /" + b"x" * 100_000, ["--limit-request-line=0"]),
-        (b"GET / HTTP/1.1\r\n", ["--limit-request-fields=1"]),
+        (b"GET / HTTP/1.1\r\n", ["--limit-request-fields=8"]),
         (b"\r\n\r\n", ["--proxy-protocol=auto"]),
-        (b"\r\n\r\n", ["--proxy-protocol=auto", "--proxy-allow-ips=192.0.2.1"]),
+        (b"\r\n\r\n", ["--proxy-protocol=auto", "--proxy-allow-from=192.0.2.1"]),
         (V2, ["--proxy-protocol=v2"]),
         (V2 + b"\x21\x11\x00\x0c", ["--proxy-protocol=v2"]),
         (V2 + b"\x20\x00\x00\x00", ["--proxy-protocol=v2"]),

@@ -225,6 +225,7 @@ def test_without_descriptors_sessions_go_on_and_new_connections_wait() -> None:
 def test_without_descriptors_silent_connections_make_room() -> None:
     with ExitStack() as stack, gunicorn("tests.support.app:few_descriptors") as server:
         address = ("127.0.0.1", server.port)
+        assert server.get("/").ok  # the application has opened the files that it needs
         for _ in range(40):
             stack.enter_context(socket.create_connection(address, PATIENCE))
         started = time.monotonic()

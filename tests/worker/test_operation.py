@@ -91,6 +91,20 @@ def test_sessions_have_their_own_figures_in_statsd(statsd: StatsdServer) -> None
         server.wait_for_line('"GET /echo HTTP/1.1" 101')
 
 
+def test_statsd_that_can_not_be_reached_is_reported_once(statsd: StatsdServer) -> None:
+    statsd.socket.close()
+    with gunicorn("tests.support.app:app", f"--statsd-host=127.0.0.1:{statsd.port}") as server:
+        for _ in range(20):
+            assert server.get("/").ok
+        server.wait_for_line("statsd can not be reached, figures are lost: .*refused")
+        server.stop()
+        assert sum("statsd can not be reached" in line for line in server.lines) == 1
+        # The master's own logger is as gunicorn made it.
+        pid = server.wait_for_line(r"Booting worker with pid: (\d+)")[1]
+        errors = [line for line in server.lines if "Error sending message to statsd" in line]
+        assert not [line for line in errors if f"[{pid}]" in line]
+
+
 def test_refusals_are_in_gunicorns_log() -> None:
     with gunicorn() as server:
         exchange(server.port, handshake("/echo", "localhost", "Origin: https://evil.net"))[
