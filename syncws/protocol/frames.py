@@ -52,15 +52,13 @@ class FrameBounds:
         self._header = b""
         # Bytes of the payload that are still to come; None until the header is whole.
         self._payload: int | None = None
-
-    @property
-    def at_start(self) -> bool:
-        """Whether the next byte begins a frame."""
-        return not self._header
+        #: Whether the next byte begins a frame.
+        self.at_start = True
 
     def take(self, data: bytes, start: int) -> bytes:
         """The bytes of the current frame from ``start`` on, as far as they have arrived."""
         end = start
+        self.at_start = False
         if self._payload is None:
             wanted = self._header_size()
             while len(self._header) < wanted and end < len(data):
@@ -76,6 +74,7 @@ class FrameBounds:
         self._payload -= step
         if not self._payload:
             self._header, self._payload = b"", None
+            self.at_start = True
         return data[start:end]
 
     def _header_size(self) -> int:

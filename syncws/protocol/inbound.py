@@ -97,7 +97,7 @@ class Inbound:
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; after its Close, or a fault, they are ignored."""
-        if self.input_over:
+        if self.close_received or self.failed:
             return
         if self._parsed < len(self._received):
             self._received = self._received[self._parsed :] + data
@@ -116,8 +116,9 @@ class Inbound:
                 event = self._take_plain(self._plain)
             elif (
                 self._fast
-                and not self._message_open
                 and self._bounds.at_start
+                and self._text is None
+                and self._binary is None
                 and not self.streaming
             ):
                 event = self._next_plain()
@@ -189,11 +190,6 @@ class Inbound:
                 return self._too_big("message", self._max_message_size)
             return self._fail(exc.code, str(exc), "protocol_error")
         return None
-
-    @property
-    def _message_open(self) -> bool:
-        """Whether a fragmented message is being received."""
-        return self._text is not None or self._binary is not None
 
     def _take_frame(self, frame: Frame) -> Event | None:
         """Take a frame, or the part of it that has arrived; return the event that it completes."""
