@@ -40,6 +40,7 @@ from .session.running import check_handler
 from .session.units import messages_in_units
 from .upgrade.application import application_instead, open_session, refuse
 from .upgrade.handshake import Accept, Reject, negotiate
+from .upgrade.readable import readable_if_asked
 from .upgrade.respond import NOT_FOR_101
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ class WebSockets:
         """
         if isinstance(app, Flask):
             _config_options(app)
+            _make_refusals_readable(app, self._options)
+        else:
+            app.record_once(lambda state: _make_refusals_readable(state.app, self._options))
         _route_plain_requests_of(app)
         for rule, rule_options in self._routes:
             app.add_url_rule(rule, **rule_options)
@@ -357,6 +361,12 @@ def _check_guards(handler: Any, rule: str) -> None:
                 f'@websockets.route("{rule}", decorators=[...]) with the decorator in the list'
             )
         inner = getattr(inner, "__wrapped__", None)
+
+
+def _make_refusals_readable(app: Any, installed: dict[str, Any]) -> None:
+    app.wsgi_app = readable_if_asked(
+        app.wsgi_app, lambda: Options(**{**_config_options(app), **installed})
+    )
 
 
 def _route_plain_requests_of(app: App | Blueprint) -> None:

@@ -106,6 +106,12 @@ class Options:
     #: itself.
     install_extensions: bool = False
 
+    #: "close": if the framework or the application refuses a web page's WebSocket (401, 403,
+    #: 404, 429, 503, a redirect to a login page), the page gets a Close with a code and a reason
+    #: that it can read. None: an HTTP status, of which a browser tells its page nothing.
+    #: ``WebSockets(app)`` for Flask and ``WebSocketMiddleware`` carry it out.
+    refuse: Literal["close"] | None = None
+
     def __post_init__(self) -> None:
         check_seconds("timeout", self.timeout)
         check_seconds("close_timeout", self.close_timeout)
@@ -134,6 +140,8 @@ class Options:
             object.__setattr__(self, "origins", _origins(self.origins))
         if not callable(self.headers):
             object.__setattr__(self, "headers", tuple(check_headers(self.headers)))
+        if self.refuse not in (None, "close"):
+            raise ValueError(f'refuse is "close" or None, not {self.refuse!r}')
         _check_status("on_handshake_failure", self.on_handshake_failure)
         if not callable(self.on_non_websocket_request):
             _check_status("on_non_websocket_request", self.on_non_websocket_request)
@@ -174,6 +182,7 @@ class RouteOptions(SessionOptions, total=False):
     subprotocols: Subprotocols
     origins: Sequence[str] | None
     headers: Headers | Callable[[WSGIEnvironment], Headers]
+    refuse: Literal["close"] | None
     on_handshake_failure: int
     on_non_websocket_request: int | WSGIApplication
     sessions_per: Callable[[WSGIEnvironment], Hashable] | None

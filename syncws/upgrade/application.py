@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..options import RawRouteOptions, RouteOptions
 
 __all__ = [
+    "REFUSED_KEY",
     "WebSocketUpgrade",
     "application_instead",
     "busy",
@@ -57,6 +58,15 @@ def busy() -> Reject:
     """The answer if there is no thread, or no room, for another session."""
     seconds = str(random.randint(*RETRY_AFTER))
     return Reject(503, "The server can not take more sessions now.", [("Retry-After", seconds)])
+
+
+#: The key of the environ for a list of the statuses of refused handshakes, if somebody wants to
+#: know: with ``refuse="close"`` too, a page of a foreign origin gets no session.
+REFUSED_KEY = "syncws.refused"
+
+
+#: Refusals that are not about the handshake: there are too many sessions now.
+_LATER = frozenset({429, 503})
 
 
 class WebSocketUpgrade:
@@ -149,6 +159,9 @@ def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
     """Log a refusal. If a WebSocket was asked for, count it in :func:`syncws.stats` too."""
     if is_websocket_request(environ):
         REGISTRY.refused()
+    noted = environ.get(REFUSED_KEY)
+    if noted is not None and answer.code not in _LATER:
+        noted.append(answer.code)
     logger.info(
         "refused %r from %s with %d: %s",
         environ.get("PATH_INFO", ""),

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ..options import Options
 from .application import WebSocketUpgrade
 from .handshake import is_websocket_request
+from .readable import readable_refusals
 from .respond import carry_out_upgrades
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class WebSocketMiddleware:
     The middleware also opens the WebSockets that views have asked for with :func:`respond`.
     syncws's own servers do that without it.
 
+    With ``refuse="close"``, web pages can read the refusals of ``wsgi_app`` and of the handlers:
+    see :class:`Options`.
+
     Raises ``ValueError`` for a path without a slash at its beginning.
     """
 
@@ -55,8 +60,15 @@ class WebSocketMiddleware:
             else WebSocketUpgrade(handler, **options)
             for path, handler in handlers.items()
         }
+        checked = Options(**options)
+        self._run: WSGIApplication = self._dispatch
+        if checked.refuse == "close":
+            self._run = readable_refusals(self._dispatch, checked)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._run(environ, start_response)
+
+    def _dispatch(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         upgrade = self._upgrades.get(environ.get("PATH_INFO", ""))
         if upgrade is None or not is_websocket_request(environ):
             return self.wsgi_app(environ, start_response)
