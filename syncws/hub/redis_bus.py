@@ -305,24 +305,23 @@ class RedisBus(Bus):
 
     def _catch_up(self, room: str) -> bool:
         """Deliver what has been missed. False when it can not be known what that is."""
-        delivered = self._delivered[room]
-        gap = False
+        delivered, told = self._delivered[room], False
         while True:
             missed = self._read(room, delivered if delivered.number else None, BATCH)
+            gap = missed.gap
             if not delivered.number and missed.last is not None:
-                first = missed.messages[0][0].number if missed.messages else 0
-                gap = gap or first != 1
-            gap = gap or missed.gap
+                # Nothing had been sent before: everything was missed.
+                gap = not missed.messages or missed.messages[0][0].number != 1
+            if gap and not told:
+                told = True
+                self._gap(room)  # before what comes after the gap
             for position, envelope in missed.messages:
                 self._arrived(room, envelope, position)
                 delivered = position
             if not missed.messages or delivered == missed.last:
                 break
-        known = missed.last is None or delivered == missed.last
         self._delivered[room] = missed.last or _EMPTY
-        if gap:
-            self._gap(room)
-        return known
+        return missed.last is None or delivered == missed.last
 
     def received(self, room: str, data: bytes) -> None:
         """Something was published."""
