@@ -78,8 +78,8 @@ class ConnectionClosed(SyncwsError):
     reason: CloseReason
     session: BaseSession
 
-    def __init__(self, reason: CloseReason, session: BaseSession) -> None:
-        super().__init__(str(reason))
+    def __init__(self, reason: CloseReason, session: BaseSession, note: str = "") -> None:
+        super().__init__(f"{reason}{note}")
         self.reason = reason
         self.session = session
 

@@ -95,7 +95,10 @@ def check_headers(headers: Headers, reserved: frozenset[str] = RESERVED) -> list
     break, or forge, the response; or a request, with other ``reserved`` names.
     """
     if not isinstance(headers, Iterable):
-        raise TypeError(f"headers are pairs of a name and a value, or a mapping, not {headers!r}")
+        raise TypeError(
+            f"headers are pairs of a name and a value, or a mapping, not {headers!r}: for none, "
+            "leave headers out"
+        )
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for pair in pairs:
         # The value is not repeated: it may be a secret.

@@ -95,6 +95,10 @@ class CommonSession(BaseSession):
         """How the session ends, or has ended; None before."""
         return self._ending.reason
 
+    def _leave_to_parent(self) -> None:
+        """In the child of a fork: the session has ended here, and goes on in the parent."""
+        self._ending.leave_to_parent()
+
     @abstractmethod
     def _prepare(self) -> None:
         """Make ready, before the 101 is sent.

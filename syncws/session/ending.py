@@ -13,7 +13,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from ..close import CloseReason
+from ..close import CloseCode, CloseReason
 from ..errors import (
     ConnectionClosed,
     ConnectionClosedError,
@@ -21,6 +21,7 @@ from ..errors import (
     SendTimeoutError,
 )
 from ..system.futures import resolve
+from .running import RETURNED
 
 if TYPE_CHECKING:
     from ..base import BaseSession
@@ -28,6 +29,20 @@ if TYPE_CHECKING:
     from ..system.wakeup import Wakeup
 
 __all__ = ["Ending"]
+
+#: What a thread reads that uses a session after its handler.
+_RETURNED_NOTE = (
+    ": its handler has returned, which closes the session; let the handler wait until no other "
+    "thread uses the session any more"
+)
+
+#: How a session has ended in the child of a fork.
+_FORKED = CloseReason(
+    CloseCode.ABNORMAL_CLOSURE,
+    "the session belongs to the parent process: a forked child can not use it, let it send "
+    "through the parent or a Hub",
+    "local",
+)
 
 
 class Ending:
@@ -107,4 +122,14 @@ class Ending:
     def exception_for(self, reason: CloseReason) -> ConnectionClosed:
         """The exception for an end that may not have begun yet."""
         kind = ConnectionClosedOK if reason.ok else ConnectionClosedError
-        return kind(reason, self._session)
+        return kind(reason, self._session, _RETURNED_NOTE if reason is RETURNED else "")
+
+    def leave_to_parent(self) -> None:
+        """In the child of a fork: end here, and leave the parent's connection as it is.
+
+        The child has only one thread, so nothing else uses this object.
+        """
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        self.reason = _FORKED
+        self.finished = self._published = True
+        self._closed = None

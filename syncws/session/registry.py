@@ -53,10 +53,15 @@ class Registry:
     for any thread."""
 
     def __init__(self) -> None:
-        self.reset()
+        self._reset()
 
-    def reset(self) -> None:
-        """Begin anew, in the child of a fork: its parent's sessions are its parent's."""
+    def begin_in_child(self) -> None:
+        """Begin anew in the child of a fork: the sessions are the parent's."""
+        for session in self._sessions:
+            session._leave_to_parent()
+        self._reset()
+
+    def _reset(self) -> None:
         # Guards all of the below; session._start_closing() is called without it.
         self._changed = threading.Condition()
         # In the order of their opening; a dict for its order.
@@ -127,7 +132,7 @@ class Registry:
 
 
 REGISTRY = Registry()
-os.register_at_fork(after_in_child=REGISTRY.reset)
+os.register_at_fork(after_in_child=REGISTRY.begin_in_child)
 atexit.register(REGISTRY.drain_at_exit)
 
 

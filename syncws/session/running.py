@@ -11,7 +11,15 @@ from ..close import CloseCode, CloseReason
 from ..errors import ConnectionClosed
 from .units import units_end
 
-__all__ = ["FAILED", "SessionT", "check_function", "check_handler", "check_unmade", "run_handler"]
+__all__ = [
+    "FAILED",
+    "RETURNED",
+    "SessionT",
+    "check_function",
+    "check_handler",
+    "check_unmade",
+    "run_handler",
+]
 
 logger = logging.getLogger("syncws")
 
@@ -24,6 +32,9 @@ class Runnable(Protocol):
 
 
 SessionT = TypeVar("SessionT", bound=Runnable)
+
+#: How a session ends whose handler returned. An exception with this very object says so.
+RETURNED = CloseReason(CloseCode.NORMAL_CLOSURE, "", "local")
 
 #: How a session ends whose handler raised.
 FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
@@ -88,4 +99,4 @@ def run_handler(
     except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
         session._start_closing(FAILED)
         raise
-    session._end(CloseReason(CloseCode.NORMAL_CLOSURE, "", "local"))
+    session._end(RETURNED)

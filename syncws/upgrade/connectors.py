@@ -28,7 +28,8 @@ CONNECTION_KEY = "syncws.connection"
 
 SUPPORTED = (
     "gunicorn with the worker class syncws.worker.WebSocketWorker (for production), "
-    "gunicorn with the worker class gthread, Werkzeug's development server, or syncws.serve()"
+    "gunicorn with the worker class gthread, Werkzeug's development server, python -m syncws serve "
+    "module:app, or syncws.serve()"
 )
 
 

@@ -9,6 +9,7 @@ request, such as a database connection, before the session begins.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from ..handlers import Handler, RawHandler
     from ..options import RawRouteOptions, RouteOptions
+
+logger = logging.getLogger("syncws")
 
 __all__ = ["NOT_FOR_101", "ResponseParts", "carry_out_upgrades", "respond"]
 
@@ -139,6 +142,13 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
                 headers_of_101[:] = [headers]
                 return lambda data: None
             headers_of_101.clear()  # with exc_info, another response may replace the 101
+            if noted and status.startswith("2"):
+                logger.warning(
+                    "the view of %r asked for a WebSocket, but the response is %r and none opens: "
+                    "return the response that respond(), or the view of @websocket, has given",
+                    environ.get("PATH_INFO", ""),
+                    status,
+                )
             return start_response(status, headers, *exc_info)
 
         def upgraded() -> Iterable[bytes]:
