@@ -38,7 +38,7 @@ from .handlers import attributes_for_views
 from .options import Options, RawRouteOptions, RouteOptions
 from .session.running import check_handler
 from .session.units import messages_in_units
-from .upgrade.application import application_instead, open_session, refuse
+from .upgrade.application import ROUTE_KEY, application_instead, open_session, refuse
 from .upgrade.handshake import Accept, Reject, negotiate
 from .upgrade.readable import readable_if_asked
 from .upgrade.respond import NOT_FOR_101
@@ -295,6 +295,7 @@ def _upgrade(
     response.answer = answer
     response.handler = lambda session: _handle(handler, session, parameters)
     response.options = options
+    environ[ROUTE_KEY] = str(request.url_rule)
     return response
 
 

@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from ..handlers import attributes_for_views, takes_session_first
 from ..session.running import check_handler
 from ..session.units import messages_in_units
-from ..upgrade.application import WebSocketUpgrade
+from ..upgrade.application import ROUTE_KEY, WebSocketUpgrade
 from ..upgrade.respond import respond
 from .configuration import view_options
 from .guards import run_view
@@ -97,6 +97,8 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     @functools.wraps(view, updated=attributes_for_views(view))
     def upgrade(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         environ: Any = request.META
+        if request.resolver_match is not None:
+            environ[ROUTE_KEY] = request.resolver_match.route
         given = () if takes_session_first(view) else (request,)
 
         def handler(session: Any) -> None:

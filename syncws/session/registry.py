@@ -11,7 +11,7 @@ import os
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..close import Cause, CloseCode, CloseReason
 from .common import Traffic
@@ -29,9 +29,19 @@ GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
 AT_EXIT = 2.0
 
 
+class Observer(Protocol):
+    """Is told of every session of the process, in the session's thread. Must neither wait nor
+    raise. For metrics."""
+
+    def opened(self, session: CommonSession) -> None: ...
+    def closed(self, session: CommonSession) -> None: ...
+    def refused(self, status: int) -> None: ...
+
+
 @dataclass(frozen=True)
-class Stats:
-    """Figures of this process's sessions, since it began."""
+class Stats(dict[str, Any]):
+    """Figures of this process's sessions, since it began. They are a dict, too, for
+    ``json.dumps()``."""
 
     #: Sessions open now.
     open: int
@@ -47,12 +57,17 @@ class Stats:
     bytes_received: int
     bytes_sent: int
 
+    def __post_init__(self) -> None:
+        self.update(vars(self))
+
 
 class Registry:
     """The sessions of this process, or those of one of its servers. Every method is
     for any thread."""
 
     def __init__(self) -> None:
+        #: Set once, before there are sessions; a fork keeps it.
+        self.observer: Observer | None = None
         self._reset()
 
     def begin_in_child(self) -> None:
@@ -78,6 +93,8 @@ class Registry:
             self._sessions[session] = None
             self._opened += 1
             draining = self._draining
+        if self.observer is not None:
+            self.observer.opened(session)
         if draining:
             session._start_closing(GOING_AWAY)
 
@@ -91,11 +108,15 @@ class Registry:
             self._closed[session._reason.cause] += 1
             self._past = self._past.plus(session._traffic())
             self._changed.notify_all()
+        if self.observer is not None:
+            self.observer.closed(session)
 
-    def refused(self) -> None:
-        """An upgrade request was refused."""
+    def refused(self, status: int) -> None:
+        """An upgrade request was refused with an HTTP status."""
         with self._changed:
             self._refused += 1
+        if self.observer is not None:
+            self.observer.refused(status)
 
     def oldest_first(self) -> list[CommonSession]:
         """The open sessions, in the order of their opening."""
@@ -132,7 +153,8 @@ class Registry:
 
 
 REGISTRY = Registry()
-os.register_at_fork(after_in_child=REGISTRY.begin_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=REGISTRY.begin_in_child)
 atexit.register(REGISTRY.drain_at_exit)
 
 

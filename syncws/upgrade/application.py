@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REFUSED_KEY",
+    "ROUTE_KEY",
     "WebSocketUpgrade",
     "application_instead",
     "busy",
@@ -67,6 +68,10 @@ REFUSED_KEY = "syncws.refused"
 
 #: Refusals that are not about the handshake: there are too many sessions now.
 _LATER = frozenset({429, 503})
+
+#: The key in the environ of what metrics call the route: a pattern, never the path itself, of which
+#: there may be any number.
+ROUTE_KEY = "syncws.route"
 
 
 class WebSocketUpgrade:
@@ -158,7 +163,7 @@ def refuse(
 def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:
     """Log a refusal. If a WebSocket was asked for, count it in :func:`syncws.stats` too."""
     if is_websocket_request(environ):
-        REGISTRY.refused()
+        REGISTRY.refused(answer.code)
     noted = environ.get(REFUSED_KEY)
     if noted is not None and answer.code not in _LATER:
         noted.append(answer.code)
@@ -197,6 +202,7 @@ def _open(
     start_response: StartResponse,
     extra_headers: Sequence[tuple[str, str]],
 ) -> Iterable[bytes]:
+    environ.setdefault(ROUTE_KEY, getattr(handler, "__qualname__", type(handler).__qualname__))
     connector = connector_for(environ)
     received = connector.take_received()
     transport = connector.transport()

@@ -30,7 +30,7 @@ def test_figures(made: Registry, make_session: MakeSession) -> None:
     second, _ = make_session()
     made.add(first)
     made.add(second)
-    made.refused()
+    made.refused(400)
     peer.send("five!")
     assert first.receive(PATIENCE) == "five!"
     first.send(b"bin")
@@ -85,7 +85,7 @@ def test_the_end_of_the_interpreter_waits_for_sessions_but_not_for_ever(
 
 def test_stats_are_of_this_process() -> None:
     code = (
-        "import os, syncws; from syncws.session.registry import REGISTRY; REGISTRY.refused();"
+        "import os, syncws; from syncws.session.registry import REGISTRY; REGISTRY.refused(400);"
         "pid = os.fork();"
         "pid and os.waitpid(pid, 0);"
         "print(syncws.stats().refused, flush=True)"

@@ -29,7 +29,7 @@ LAYERS: list[list[str]] = [
     ["handlers", "listener", "typed_messages"],
     ["client", "hub"],
     ["upgrade"],
-    ["server", "worker", "flask"],
+    ["server", "worker", "flask", "prometheus"],
     ["django"],
     ["testing", "cli_connect", "cli_serve"],
     ["pytest_plugin", "__main__", "__init__"],

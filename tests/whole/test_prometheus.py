@@ -1,0 +1,135 @@
+"""Metrics over all workers, read by prometheus_client's own parser."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import syncws
+
+from ..support.clients import connect, exchange, handshake
+from ..support.pairs import PATIENCE, Peer
+from ..support.servers import ROOT, Server, gunicorn
+
+ROUTE = "/rooms/<room>"
+Figures = dict[tuple[str, tuple[str, ...]], float]
+
+
+def scrape(server: Server) -> Figures:
+    """The value of each sample, by its name and its labels, in the order of their names."""
+    text = server.get("/metrics").text
+    return {
+        (sample.name, tuple(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scrape_when(server: Server, condition: Callable[[Figures], bool]) -> Figures:
+    deadline = monotonic() + PATIENCE
+    while not condition(figures := scrape(server)):
+        assert monotonic() < deadline, figures
+        sleep(0.02)
+    return figures
+
+
+def test_f12_metrics_are_of_all_workers_and_the_dead_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    with gunicorn("tests.support.metrics_app:app", "--workers=2") as server:
+        peers: dict[str, list[Peer]] = {}
+        opened = 0
+        deadline = monotonic() + PATIENCE
+        while len(peers) < 2:
+            assert monotonic() < deadline, "one worker takes all"
+            peer = connect(server.port, f"/rooms/{opened}")
+            peers.setdefault(str(peer.receive()), []).append(peer)
+            opened += 1
+            peer.send("hello")
+            assert peer.receive() == "hello"
+        head, sock, _ = exchange(server.port, handshake("/rooms/x").replace(b"13", b"12"))
+        sock.close()
+        assert " 426 " in head
+        figures = scrape_when(
+            server, lambda f: f.get(("syncws_messages_sent_total", ())) == 2 * opened
+        )
+        assert figures["syncws_sessions_open", (ROUTE,)] == opened
+        assert figures["syncws_sessions_opened_total", (ROUTE,)] == opened
+        assert figures["syncws_messages_received_total", ()] == opened
+        assert figures["syncws_bytes_received_total", ()] == opened * 11
+        assert figures["syncws_sessions_refused_total", ("426",)] == 1
+
+        killed, left = peers
+        os.kill(int(killed), signal.SIGKILL)
+        for peer in peers[killed]:
+            peer.expect_end()
+        rest = len(peers[left])
+        figures = scrape_when(server, lambda f: f["syncws_sessions_open", (ROUTE,)] == rest)
+        assert figures["syncws_sessions_opened_total", (ROUTE,)] == opened, "counters never fall"
+        assert figures["syncws_messages_received_total", ()] == opened
+
+        for peer in peers[left]:
+            peer.send_close()
+            peer.expect_close()
+        figures = scrape_when(
+            server, lambda f: f.get(("syncws_session_seconds_count", (ROUTE,))) == rest
+        )
+        assert figures["syncws_sessions_open", (ROUTE,)] == 0
+        assert figures["syncws_sessions_closed_total", ("peer", ROUTE)] == rest
+        assert figures["syncws_session_seconds_bucket", ("60.0", ROUTE)] == rest
+        for peer in [*peers[killed], *peers[left]]:
+            peer.close_socket()
+
+
+def test_f12_metrics_of_one_process() -> None:
+    """In a process of its own: metrics are for ever."""
+    code = """
+import syncws, syncws.prometheus, wsgiref.util
+from syncws.testing import WebSocketClient
+
+@syncws.websocket()
+def echo(session):
+    for message in session:
+        session.send(message)
+
+with WebSocketClient(echo).connect("/a/path") as peer:
+    peer.send("x")
+    assert peer.receive() == "x"
+    environ = {}
+    wsgiref.util.setup_testing_defaults(environ)
+    answer = syncws.prometheus.application(environ, lambda status, headers: print(status))
+    print(b"".join(answer).decode())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert 'syncws_sessions_open{route="echo"} 1.0\n' in done.stdout
+    assert "syncws_messages_received_total 1.0\n" in done.stdout
+    assert "/a/path" not in done.stdout, "there may be any number of paths"
+
+
+def test_f12_stats_can_be_given_to_json() -> None:
+    stats = syncws.stats()
+    written = json.loads(json.dumps(stats))
+    assert written["open"] == stats.open
+    assert written["closed"] == stats.closed
+    assert list(written) == [
+        "open",
+        "opened",
+        "closed",
+        "refused",
+        "messages_received",
+        "messages_sent",
+        "bytes_received",
+        "bytes_sent",
+    ]
