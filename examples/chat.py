@@ -17,14 +17,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, send_from_directory
 
 import syncws
+import syncws.static
 from syncws.flask import WebSockets
 
 app = Flask(__name__)
 # A chat line is short: nobody needs to send more than this.
-websockets = WebSockets(app, max_message_size=16 * 1024)
+websockets = WebSockets(app, max_message_size=16 * 1024, refuse="close")
 hub = syncws.Hub(os.environ.get("REDIS_URL"), history=syncws.History(messages=500))
 # The pages of this process only.
 here = syncws.Hub()
@@ -55,6 +56,11 @@ def changed(room: str, joined: dict[str, Any], left: dict[str, Any]) -> None:
 @app.get("/")
 def page() -> Response:
     return Response(PAGE, content_type="text/html; charset=utf-8")
+
+
+@app.get("/syncws.js")
+def script() -> Response:
+    return send_from_directory(syncws.static.FOLDER, "syncws.js")
 
 
 @app.post("/notify")

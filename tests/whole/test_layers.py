@@ -18,7 +18,7 @@ PACKAGE = Path(syncws.__file__).parent
 
 #: From the bottom up. A module may import its own layer and those before it.
 LAYERS: list[list[str]] = [
-    ["version", "system"],
+    ["version", "static", "system"],
     ["close"],
     ["protocol"],
     ["base"],
