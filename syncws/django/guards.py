@@ -20,6 +20,9 @@ __all__ = ["late_guards", "run_view"]
 
 logger = logging.getLogger("syncws")
 
+#: Modules whose decorators never refuse, such as ``sensitive_variables``.
+_NO_GUARDS = frozenset({"django.views.decorators.debug"})
+
 #: What Django answers when a view raises one of these.
 _STATUS: list[tuple[type[Exception], int]] = [
     (Http404, 404),
@@ -36,7 +39,7 @@ def late_guards(handler: Any) -> Iterator[str]:
     """
     while handler is not None:
         module = str(getattr(handler, "__globals__", {}).get("__name__", ""))
-        if module.startswith("django."):
+        if module.startswith("django.") and module not in _NO_GUARDS:
             yield module
         handler = getattr(handler, "__wrapped__", None)
 

@@ -18,6 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.test import override_settings
 from django.urls import include, path
+from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET
 
 import examples.django_echo  # noqa: F401  # configures Django
@@ -44,6 +45,7 @@ def too_late(request: HttpRequest, session: Session) -> None:
 
 @login_required
 @websocket
+@sensitive_variables()  # no guard: it belongs on the handler
 def in_time(request: HttpRequest, session: Session) -> None:
     session.send("secret")
 

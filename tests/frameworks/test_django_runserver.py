@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +23,7 @@ from syncws.django.development import DevelopmentServer
 from ..support.browsers import needs_chromium, two_browsers
 from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE
-from ..support.servers import ROOT, Server
+from ..support.servers import ROOT, Server, gunicorn
 
 MANAGE = ["-m", "examples.django_chat.manage"]
 BANNER = r"Starting development server at http://(?:127\.0\.0\.1|localhost|\[::1\]):(\d+)/"
@@ -178,6 +180,28 @@ def test_f13_runserver_says_what_is_not_possible(project: dict[str, str]) -> Non
 
 
 # The example
+
+
+def test_f13_the_chat_under_gunicorn(project: dict[str, str]) -> None:
+    manage(project, "createsuperuser", "--noinput", "--username=ann", "--email=a@example.com")
+    env = {**project, "DJANGO_SETTINGS_MODULE": "examples.django_chat.settings"}
+    settings = [f"--env={name}={value}" for name, value in env.items()]
+    with gunicorn("examples.django_chat.wsgi:application", *settings) as server:
+        browser = requests.Session()
+        page = browser.get(server.url("/accounts/login/", "http"), timeout=PATIENCE)
+        (token,) = re.findall('name="csrfmiddlewaretoken" value="(.*?)"', page.text)
+        form = {"username": "ann", "password": "open sesame", "csrfmiddlewaretoken": token}
+        page = browser.post(page.url, data=form, timeout=PATIENCE)
+        assert "You are ann" in page.text
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies)
+        peer = connect(server.port, "/ws/lobby/", f"Cookie: {cookies}")
+        peer.send("hello")
+        assert json.loads(str(peer.receive())) == {"name": "ann", "text": "hello"}
+        server.signal(signal.SIGTERM)
+        assert peer.answer_close() == (1001, "")
+        peer.close_socket()
+        assert server.wait() == 0
+        assert "Traceback" not in server.output
 
 
 @pytest.mark.browser
