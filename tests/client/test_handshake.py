@@ -321,3 +321,20 @@ def test_our_own_server_accepts(ours: Any, theirs: Any) -> None:
     assert opened is not None
     assert opened.subprotocol == "b"
     assert (opened.deflate is not None) is (answer.deflate is not None) is bool(ours and theirs)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "permessage-deflate",
+        # The answer of gorilla's, to every offer.
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=15; client_max_window_bits=15",
+    ],
+)
+def test_a_server_chooses_the_window_that_it_likes(answer: str) -> None:
+    shaking = handshake(compression="deflate")
+    opened = shaking.receive_data(accepting(shaking, Sec_WebSocket_Extensions=answer))
+    assert opened is not None
+    assert opened.deflate is not None

@@ -136,7 +136,7 @@ TEXT = "compressible " * 100
 
 
 def test_control_frames_between_compressed_fragments() -> None:
-    """They end nothing of the message, nor of the bound on what it inflates to."""
+    """A control frame ends neither the message nor the bound on its inflated size."""
 
     def parts(session: Session) -> Iterator[bytes]:
         for number in range(5):
@@ -195,10 +195,10 @@ def test_compressed_and_plain_messages_may_alternate() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        frame(1, b"\xff\xff\xff", rsv=4),  # no deflate
+        frame(1, b"\xff\xff\xff", rsv=4),  # not DEFLATE
         frame(9, b"x", rsv=4),  # a compressed control frame
         frame(1, b"x", fin=False) + frame(0, b"y", rsv=4),
-        frame(1, deflated(b"\xff\xfe"), rsv=4),  # no UTF-8
+        frame(1, deflated(b"\xff\xfe"), rsv=4),  # not UTF-8
     ],
 )
 def test_faults(bad: bytes) -> None:
@@ -267,7 +267,7 @@ def test_a_client_offers_what_its_options_say(options: dict[str, Any], offer: st
     [
         ("server_max_window_bits=12", (12, 12), (True, True)),
         ("server_max_window_bits=9; client_max_window_bits=10", (9, 10), (True, True)),
-        # The server would take more than we are going to use.
+        # The server allows a larger window than we use.
         ("server_max_window_bits=12; client_max_window_bits=15", (12, 12), (True, True)),
         ("server_no_context_takeover; server_max_window_bits=12", (12, 12), (False, True)),
         ('client_no_context_takeover; server_max_window_bits="10"', (10, 12), (True, False)),

@@ -1,4 +1,4 @@
-"""The fast path, held against wsproto alone."""
+"""The fast path, compared with wsproto alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def frames(masked: bool) -> st.SearchStrategy[bytes]:
 
 
 def streams(masked: bool) -> st.SearchStrategy[bytes]:
-    """Valid frames above all; frames with anything wrong; garbage. Or only plain ones."""
+    """Mostly valid frames, with faulty frames and garbage among them; or only plain frames."""
     plain = st.builds(frame, st.sampled_from([1, 2]), payloads, masked=st.just(masked))
     anything = st.lists(frames(masked) | st.binary(max_size=10), max_size=8)
     return (anything | st.lists(plain, min_size=1, max_size=8)).map(b"".join)
@@ -51,7 +51,7 @@ received = st.booleans().flatmap(
 
 
 def said(parts: list[bytes], *, client: bool, fast: bool) -> list[Event | tuple[int, str]]:
-    """All events; of a fault what the peer gets to see, not our words for it."""
+    """All events. A fault is reduced to what the peer sees, because our words for it differ."""
     protocol = Protocol(client=client, max_message_size=LIMIT, fast=fast)
     events: list[Event | tuple[int, str]] = []
     for part in parts:
@@ -103,7 +103,7 @@ def test_same_messages_in_parts(received: tuple[bool, bytes], cuts: list[int], a
 @settings(max_examples=50, deadline=None)
 @given(received)
 def test_same_events_byte_by_byte(received: tuple[bool, bytes]) -> None:
-    """Each event with the same byte: neither is later than the other."""
+    """Both give each event with the same byte of input."""
     client, stream = received
     fast = Protocol(client=client, max_message_size=LIMIT)
     slow = Protocol(client=client, max_message_size=LIMIT, fast=False)
@@ -137,8 +137,8 @@ def test_header_is_read_as_it_is_written(size: int, text: bool, masked: bool) ->
         b"\xc1\x85",  # compressed
         b"\x81\x05",  # not masked
         b"\x81\x7e\x01\x00",
-        b"\x82\xfe\x00\x7d" + b"key!",  # not the shortest way
-        b"\x82\xfe\x00\x7d",  # which shows already
+        b"\x82\xfe\x00\x7d" + b"key!",  # the size has a shorter form
+        b"\x82\xfe\x00\x7d",  # the size tells before the key arrives
         b"\x82\xff" + (65535).to_bytes(8, "big") + b"key!",
         b"\x82\xff" + (1 << 63).to_bytes(8, "big") + b"key!",
     ],

@@ -77,7 +77,7 @@ def test_stream_cut_anywhere(cuts: list[int]) -> None:
     assert [e for part in splits(STREAM, *cuts) for e in events(receiver, part)] == SAID
 
 
-def test_nothing_counts_behind_the_close() -> None:
+def test_bytes_behind_the_close_are_ignored() -> None:
     receiver = protocol()
     assert events(receiver, STREAM + frame(TEXT, b"more") + b"garbage") == SAID
     assert events(receiver, b"still more") == []

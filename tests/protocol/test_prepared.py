@@ -1,4 +1,4 @@
-"""Messages encoded once, and offered without waiting."""
+"""Messages that are encoded once, and offered to sessions without waiting."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_bytes_are_not_copied() -> None:
     assert PreparedMessage(data).data is data
 
 
-def test_what_changes_later_is_not_seen() -> None:
+def test_a_later_change_of_the_data_has_no_effect() -> None:
     buffer = bytearray(b"now")
     prepared = PreparedMessage(buffer)
     buffer[:] = b"new"
@@ -68,7 +68,7 @@ def test_send_takes_it(session_and_peer: Both) -> None:
 
 @pytest.mark.parametrize("no_takeover", [False, True])
 def test_once_for_each_compression(no_takeover: bool) -> None:
-    """Between messages that refer to each other."""
+    """A prepared message lies between compressed messages that refer to each other."""
     options = Deflate(min_size=0, server_no_context_takeover=no_takeover)
     text = "a message that repeats itself, a message that repeats itself"
     prepared = PreparedMessage(text)
@@ -109,7 +109,7 @@ def test_an_offer_never_waits_and_keeps_its_place(make_session: MakeSession) -> 
 
 
 def test_offers_go_out_without_anybody_sending(session_and_peer: Both) -> None:
-    """As soon as the peer reads, whatever the handler does."""
+    """The queue is sent as soon as the peer reads, whatever the handler does."""
     session, peer = session_and_peer
     session._offer(PreparedMessage(BIG), 5)
     session._offer(PreparedMessage("behind"), 5)
@@ -212,7 +212,7 @@ def test_an_ended_session_takes_and_forgets(session_and_peer: Both) -> None:
         session.send(PreparedMessage("x"))
 
 
-def test_the_close_comes_behind_what_waits(session_and_peer: Both) -> None:
+def test_the_close_comes_behind_the_waiting_messages(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     session._offer(PreparedMessage(BIG), 5)
     session._offer(PreparedMessage("last"), 5)

@@ -1,4 +1,4 @@
-"""Frames, without sockets: what is parsed, what is refused, in either direction."""
+"""Frames without sockets: parsing and refusing them, in both directions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CUTS = st.lists(st.integers(min_value=0), max_size=8)
 
 
 def on_the_wire(sent: Frame) -> bytes:
-    """As a client masks it."""
+    """The frame as a client masks it."""
     rsv = sent.rsv1 << 2 | sent.rsv2 << 1 | sent.rsv3
     return frame(sent.opcode, sent.payload, fin=sent.fin, rsv=rsv)
 
@@ -43,14 +43,14 @@ def parse(data: bytes, *cuts: int, **options: Any) -> list[Frame | Fault]:
     return found
 
 
-# What comes
+# Received frames
 
 
 @given(FRAMES, CUTS)
 def test_b2_frames_come_as_they_were_sent_however_they_are_cut(
     sent: list[Frame], cuts: list[int]
 ) -> None:
-    """In no order that would make sense: messages are the handler's."""
+    """The frames make no valid messages, which is the handler's concern."""
     assert parse(b"".join(map(on_the_wire, sent)), *cuts) == sent
 
 
@@ -86,7 +86,7 @@ def test_nothing_comes_after_a_close() -> None:
         (b"\x82\xff\x80" + bytes(11), "MSB"),
     ],
 )
-def test_what_can_be_no_frame_is_a_fault_behind_the_frames_before(data: bytes, match: str) -> None:
+def test_an_invalid_frame_is_a_fault_behind_the_frames_before(data: bytes, match: str) -> None:
     first, fault, *rest = parse(frame(1, b"first") + data + frame(1, b"more"))
     assert first == Frame(Opcode.TEXT, b"first")
     assert isinstance(fault, Fault)
@@ -110,7 +110,7 @@ def test_the_bit_of_an_extension_that_was_agreed_on() -> None:
         assert isinstance(fault, Fault), wrong
 
 
-def test_what_is_missing_of_a_frame_is_known() -> None:
+def test_the_bytes_that_a_frame_still_needs_are_known() -> None:
     made = FrameInput(100_000)
     data = frame(2, b"x" * 1000)
     made.receive_data(data[:108])
@@ -134,7 +134,7 @@ def test_any_close_can_be_read(payload: bytes, closing: tuple[int, str]) -> None
     assert read_close(payload) == closing
 
 
-# What goes
+# Sent frames
 
 
 @given(st.builds(Frame, st.integers(0, 15), st.binary(max_size=70_000), fin=st.booleans(),
@@ -210,7 +210,7 @@ def test_b2_what_the_protocol_forbids_is_refused_unless_unchecked(
     made.encode(unchecked)
 
 
-def test_what_was_refused_or_unchecked_changes_nothing_for_what_follows() -> None:
+def test_a_refused_or_unchecked_frame_does_not_change_the_check_of_later_ones() -> None:
     made = FrameOutput()
     made.encode(text(b"h\xc3", fin=False))
     for wrong in (more(b"\xff"), text(b"new")):
@@ -242,6 +242,6 @@ def test_compressed_messages_are_the_handlers() -> None:
     ("arguments", "error"),
     [((1, "text"), TypeError), ((1, bytearray(b"x")), TypeError), ((16, b""), ValueError)],
 )
-def test_what_can_not_be_put_into_a_frame(arguments: Any, error: type[Exception]) -> None:
+def test_arguments_that_make_no_frame(arguments: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         Frame(*arguments)

@@ -126,7 +126,7 @@ def test_wait_for_a_wake_up(pair: Pair) -> None:
     assert not transport.wait(read=True, timeout=-1)
 
 
-def test_a_reset_is_nothing_to_who_waits_for_neither_direction(pair: Pair) -> None:
+def test_a_reset_does_not_end_a_wait_for_neither_direction(pair: Pair) -> None:
     transport, peer = pair
     faults.reset(peer)
     assert transport.wait(read=True, timeout=PATIENCE)

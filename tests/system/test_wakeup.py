@@ -27,7 +27,7 @@ def ready(wakeup: Wakeup) -> bool:
     return bool(select.select([fd], [], [], 0)[0])
 
 
-def test_wakes_who_polls(wakeup: Wakeup) -> None:
+def test_wakes_a_thread_that_polls(wakeup: Wakeup) -> None:
     fd = wakeup.fileno()
     sleeper = threading.Thread(target=select.select, args=([fd], [], []))
     sleeper.start()
@@ -36,9 +36,9 @@ def test_wakes_who_polls(wakeup: Wakeup) -> None:
     assert not sleeper.is_alive()
 
 
-def test_calls_when_nobody_polls(wakeup: Wakeup) -> None:
+def test_calls_when_no_thread_polls(wakeup: Wakeup) -> None:
     calls: list[int] = []
-    wakeup.set()  # there may be nobody to call yet
+    wakeup.set()  # there may be no function to call yet
     wakeup.call = lambda: calls.append(1)
     wakeup.set()
     assert len(calls) == 1
@@ -60,7 +60,7 @@ def test_is_remembered_until_cleared(wakeup: Wakeup) -> None:
     assert ready(wakeup)
 
 
-def test_many_wake_ups_block_nobody(wakeup: Wakeup) -> None:
+def test_many_wake_ups_do_not_block(wakeup: Wakeup) -> None:
     wakeup.fileno()
     for _ in range(100_000):
         wakeup.set()
