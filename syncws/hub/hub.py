@@ -371,4 +371,5 @@ def _begin_anew() -> None:
         hub._after_fork()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -135,4 +135,5 @@ class Scheduler:
 
 
 SCHEDULER = Scheduler()
-os.register_at_fork(after_in_child=SCHEDULER.reset)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=SCHEDULER.reset)

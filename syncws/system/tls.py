@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import sys
 import threading
 
 from .deadline import Deadline
@@ -15,7 +16,15 @@ __all__ = ["TlsTransport", "make_transport"]
 
 
 def make_transport(sock: socket.socket) -> Transport:
-    """The transport for a connected socket, with or without TLS."""
+    """The transport for a connected socket, with or without TLS.
+
+    Raises ``RuntimeError`` on Windows.
+    """
+    if sys.platform == "win32":
+        raise RuntimeError(
+            "syncws can not open sessions on Windows, whose sockets have no poll() and no "
+            "MSG_DONTWAIT: run this in WSL or in a container"
+        )
     return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
 
 

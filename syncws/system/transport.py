@@ -15,12 +15,10 @@ Python raises a ``TimeoutError``, which is an ``OSError``.)
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import select
 import socket
 import sys
-import termios
 from collections.abc import Iterable
 
 from .deadline import Deadline
@@ -212,6 +210,10 @@ class Transport:
 
     def unsent(self) -> int:
         """Bytes written that the peer's system has not acknowledged yet; 0 if unknown."""
+        # Not at the top of the file: Windows has neither, and syncws can be imported there.
+        import fcntl
+        import termios
+
         try:
             answer = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))
         except (OSError, ValueError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import syncws
 from syncws import testing
+from syncws.system.tls import make_transport
 
 PACKAGE = Path(syncws.__file__).parent
 
@@ -87,6 +91,35 @@ def test_import_needs_neither_gunicorn_nor_flask() -> None:
         "sys.modules['werkzeug'] = None; import syncws"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_can_be_imported_on_windows() -> None:
+    """Types and vocabulary are of use there; a session says why it can not be opened."""
+    code = """
+import os, select, signal, socket, sys
+for name in "fcntl", "grp", "pwd", "readline", "resource", "termios", "tty":
+    sys.modules[name] = None
+for module, names in {
+    os: "fork register_at_fork sched_yield eventfd pipe2 sendfile set_blocking",
+    select: "poll epoll",
+    signal: "SIGHUP SIGQUIT SIGUSR1 pthread_sigmask",
+    socket: "AF_UNIX MSG_DONTWAIT SO_REUSEPORT",
+}.items():
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+import syncws
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_session_says_that_it_can_not_be_opened_on_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as sock:
+        monkeypatch.setattr(sys, "platform", "win32")
+        with pytest.raises(RuntimeError, match="can not open sessions on Windows"):
+            make_transport(sock)
 
 
 def test_package_is_typed() -> None:
