@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
 import select
 import shlex
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -171,7 +175,7 @@ def test_the_server_closes(terminal: Terminal) -> None:
     terminal.wait_for(
         r"Connection closed: the peer closed the session \(code 4000: as you\\twish\)"
     )
-    assert terminal.process.wait(PATIENCE) == 0
+    assert terminal.process.wait(PATIENCE) == 3
 
 
 def test_ctrl_c_closes(terminal: Terminal) -> None:
@@ -204,3 +208,139 @@ def test_refusal() -> None:
         pytest.raises(SystemExit, match=r"can not connect: .* status 404 .* 'none'"),
     ):
         main(["connect", f"ws://127.0.0.1:{server.port}/"])
+
+
+# Options
+
+
+def run(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "syncws", *arguments],
+        cwd=ROOT,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def events(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_what_the_request_has(server: syncws.Server) -> None:
+    def tell(session: syncws.Session) -> None:
+        for name in ["HTTP_X_ONE", "HTTP_X_TWO", "HTTP_ORIGIN", "HTTP_COOKIE"]:
+            session.send(session.environ[name])
+        session.send(session.subprotocol or "")
+
+    application = syncws.websocket(tell, origins="*", subprotocols=["b"])
+    with syncws.serve(application, "127.0.0.1") as telling:
+        url = f"ws://127.0.0.1:{telling.port}/"
+        options = ["-H", "X-One: 1", "--header", "X-Two:2", "--origin", "https://example.com"]
+        options += ["--cookie", "a=1", "--cookie", "b=2", "--subprotocol", "a"]
+        done = run(["connect", url, *options, "--subprotocol", "b", "--json"])
+    opened, *messages, closed_ = events(done.stdout)
+    assert opened == {"event": "open", "subprotocol": "b"}
+    assert [each["data"] for each in messages] == ["1", "2", "https://example.com", "a=1; b=2", "b"]
+    assert (closed_["event"], closed_["code"]) == ("close", 1000)
+    assert done.returncode == 0
+
+
+def test_json(server: syncws.Server) -> None:
+    url = f"ws://127.0.0.1:{server.port}/"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncws", "connect", "--json", url],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:  # the input stays open, so the server is the one that closes
+        process.stdin.write("bytes\nbye\n")
+        process.stdin.flush()
+        shown = events(process.stdout.read())
+    assert shown == [
+        {"event": "open", "subprotocol": None},
+        {"event": "message", "type": "text", "data": "welcome\x1b[2J\n"},
+        {"event": "message", "type": "binary", "data": "AP8="},
+        {"event": "close", "code": 4000, "reason": "as you\twish", "cause": "peer"},
+    ]
+    assert process.returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["connect", "ws://127.0.0.1:1/"], 1, "can not connect: "),
+        (["connect", "ws://127.0.0.1:1/", "-H", "X"], 2, "write 'NAME: VALUE', not 'X'"),
+        (["connect", "ws://127.0.0.1:1/", "-H", "X Y: 1"], 1, "not the name of an HTTP header"),
+        (["connect", "ws://127.0.0.1:1/", "--insecure"], 1, "--insecure is for wss:// URLs"),
+        (["connect"], 2, "required: URL"),
+    ],
+)
+def test_exit_status_without_a_session(arguments: list[str], status: int, message: str) -> None:
+    done = run(arguments)
+    assert done.returncode == status
+    assert message in done.stderr
+
+
+def test_version() -> None:
+    assert run(["--version"]).stdout == f"syncws {syncws.__version__}\n"
+
+
+def test_insecure(certificate: tuple[Path, Path]) -> None:
+    key, chain = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    with syncws.serve(talk, "127.0.0.1", ssl_context=context) as server:
+        url = f"wss://127.0.0.1:{server.port}/"
+        assert run(["connect", url]).returncode == 1
+        assert run(["connect", "--insecure", url]).returncode == 0
+
+
+def test_reconnect(server: syncws.Server) -> None:
+    url = f"ws://127.0.0.1:{server.port}/"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "syncws", "connect", "--reconnect", "--json", url],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write("bye\n")
+        process.stdin.flush()
+        names = [json.loads(process.stdout.readline())["event"] for _ in range(6)]
+        process.stdin.close()
+        rest = events(process.stdout.read())
+    assert names == ["open", "message", "close", "wait", "open", "message"]
+    assert [(each["event"], each["code"]) for each in rest] == [("close", 1000)]
+    assert process.returncode == 0
+
+
+def test_ctrl_c_before_there_is_a_session() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE)
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "syncws", "connect", url],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            accepted, _ = silent.accept()
+            with accepted:
+                accepted.recv(1)
+                process.send_signal(signal.SIGINT)
+                _, errors = process.communicate(timeout=PATIENCE)
+    assert b"Traceback" not in errors
+    assert process.returncode == 130
