@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from .limits import Rate
@@ -224,13 +223,12 @@ def check_timeout(name: str, value: float | None) -> float | None:
 
 
 def _seconds(name: str, value: Any) -> float:
-    number: Any = value
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number of seconds, not {value!r}")
     try:
-        return float(number)
+        return float(value)
     except OverflowError:  # an int beyond every float
-        return math.inf if number > 0 else -math.inf
+        return math.inf if value > 0 else -math.inf
 
 
 def _check_bytes(name: str, value: Any) -> None:

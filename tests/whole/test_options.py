@@ -74,7 +74,7 @@ def test_what_can_not_be_is_refused_at_once(option: dict[str, Any], match: str) 
         Options(**option)
 
 
-@pytest.mark.parametrize("seconds", [1e-9, 1e12, 1.7e308, 10**300, Fraction(1, 2)])
+@pytest.mark.parametrize("seconds", [1e-9, 1e12, 1.7e308, 10**300])
 def test_options_in_seconds_may_be_tiny_and_huge(seconds: Any) -> None:
     options = Options(ping_interval=seconds, timeout=seconds, close_timeout=seconds)
     assert options.timeout == seconds
@@ -92,7 +92,6 @@ def test_options_in_seconds_may_be_tiny_and_huge(seconds: Any) -> None:
         (math.inf, math.inf),
         (1e300, 1e300),
         (10**400, math.inf),
-        (Fraction(1, 2), 0.5),
     ],
 )
 def test_timeouts_that_a_call_may_be_given(given: Any, kept: float | None) -> None:
@@ -101,7 +100,13 @@ def test_timeouts_that_a_call_may_be_given(given: Any, kept: float | None) -> No
 
 @pytest.mark.parametrize(
     ("given", "error"),
-    [(math.nan, ValueError), ("1", TypeError), (True, TypeError), ([], TypeError)],
+    [
+        (math.nan, ValueError),
+        (Fraction(1, 2), TypeError),
+        ("1", TypeError),
+        (True, TypeError),
+        ([], TypeError),
+    ],
 )
 def test_timeouts_that_a_call_refuses(given: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="open_timeout is a number of seconds, not "):
