@@ -84,6 +84,14 @@ class Bus(ABC):
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         """The first ``limit`` messages after ``after``; without it, the last ones."""
 
+    def syncs(self, room: str) -> int:
+        """Changes when the bus has begun to deliver the room's messages to this process."""
+        return 0
+
+    def unless_synced(self, room: str, syncs: int, call: Callable[[], bool]) -> bool:
+        """Call ``call`` and give what it gives, or False when ``syncs()`` has changed."""
+        return call()
+
     @abstractmethod
     def count(self, room: str, here: int) -> int:
         """The members in all processes, ``here`` of them in this one."""

@@ -127,7 +127,14 @@ class Hub:
             client = client_for(url)
         owned = url is not None
         return RedisBus(
-            client, prefix, self._arrived, self._lost, self._history, grace, owned=owned
+            client,
+            prefix,
+            self._arrived,
+            self._lost,
+            self._floors,
+            self._history,
+            grace,
+            owned=owned,
         )
 
     def _begin(self) -> None:
@@ -268,6 +275,9 @@ class Hub:
 
     def _lost(self, room: str) -> None:
         self._memberships.set_gap(room)
+
+    def _floors(self, room: str, tail: Position) -> list[Position]:
+        return self._rooms.floors(room, tail)
 
     # Who is there
 

@@ -8,6 +8,7 @@ back is sent, without what the log had already, and the member is live.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
@@ -18,10 +19,10 @@ from typing import Any
 from ..errors import HubError
 from ..session.session import Session
 from .bus import Bus
-from .history import History, to_message
+from .history import History, Missed, to_message
 from .members import Member, Rooms
 from .presence import Watcher
-from .wire import Position
+from .wire import NOTHING, Position
 
 __all__ = ["Joined", "Memberships"]
 
@@ -178,8 +179,9 @@ class Memberships:
         member.hold()
         end: int | None = None
         while True:
+            syncs = self._bus.syncs(joined.room)
             try:
-                missed = self._bus.read(joined.room, position, BATCH if position else 0)
+                missed = self._read(joined.room, position)
             except HubError as exc:
                 if self._raises:
                     raise
@@ -198,12 +200,9 @@ class Memberships:
             else:
                 position = missed.messages[-1][0]
             if missed.last is None or position == missed.last:
-                if member.go_live(position):
-                    return
-                if position is None:
-                    # The first messages ever, more than there is room for.
-                    joined.gap = True
-                    member.go_live(force=True)
+                position = position or NOTHING
+                go_live = functools.partial(member.go_live, position)
+                if self._bus.unless_synced(joined.room, syncs, go_live):
                     return
             assert position is not None
             if end is None:
@@ -215,6 +214,15 @@ class Memberships:
                 member.go_live(position, force=True)
                 self._rooms.too_slow(joined.session)
                 return
+
+    def _read(self, room: str, after: Position | None) -> Missed:
+        if after != NOTHING:
+            return self._bus.read(room, after, BATCH if after else 0)
+        # Nothing had been sent: everything is new.
+        assert self._history is not None
+        missed = self._bus.read(room, None, self._history.messages)
+        first = missed.messages[0][0].number if missed.messages else 1
+        return missed._replace(gap=first != 1)
 
     def present(self, room: str) -> dict[str, Any]:
         """The named members in this process."""

@@ -107,6 +107,18 @@ class Member:
             self._held, self._has, self.live = None, has, True
             return True
 
+    def floor(self, tail: Position) -> Position | None:
+        """Up to where a live member has messages; None for one that wants none before ``tail``.
+
+        Of members that went live before the bus began to deliver, and missed what came between.
+        """
+        with self._lock:
+            if not self.live:
+                return None
+            if self._has is None:
+                self._has = tail
+            return self._has
+
 
 class Rooms:
     """The members in this process. Every method is for any thread."""
@@ -166,6 +178,11 @@ class Rooms:
         """The tokens of the members that get messages now."""
         members = self._rooms.get(room, {}).values()
         return frozenset(member.token for member in members if not member.absent)
+
+    def floors(self, room: str, tail: Position) -> list[Position]:
+        """Up to where the live members have messages."""
+        floors = [member.floor(tail) for member in self._rooms.get(room, {}).values()]
+        return [floor for floor in floors if floor is not None]
 
     def close(self, room: str, reason: CloseReason, exclude: bytes) -> None:
         """Close the sessions that are members now, except the one with that token."""

@@ -24,7 +24,7 @@ from .bus import Arrived, Bus, MisuseError, Present, RefusedError
 from .history import POSITION_KEPT, History, Missed
 from .redis_commands import APPEND, COUNT, PRESENT, READ, TIMEOUT, Commands
 from .redis_listener import Listener
-from .wire import Envelope, Position
+from .wire import NOTHING, Envelope, Position
 
 __all__ = ["RedisBus"]
 
@@ -37,9 +37,6 @@ BATCH = 100
 #: Seconds for which nothing is sent to a Redis that has not answered in time: threads would
 #: wait for it one after the other.
 PAUSE = 1.0
-
-#: Of a room in which nothing has been sent.
-_EMPTY = Position("", 0, 0)
 
 
 class _PausedError(HubError):
@@ -57,6 +54,7 @@ class RedisBus(Bus):
         prefix: str,
         arrived: Arrived,
         gap: Callable[[str], None],
+        floors: Callable[[str, Position], list[Position]],
         history: History | None,
         grace: float,
         *,
@@ -65,6 +63,7 @@ class RedisBus(Bus):
         self._commands = Commands(client, prefix)
         self._arrived = arrived
         self._gap = gap
+        self._floors = floors
         self._history = history
         self._grace = grace
         # Whether the client is the hub's own, to be closed with it.
@@ -90,6 +89,10 @@ class RedisBus(Bus):
         self._refused: set[str] = set()
         # For the listener's thread: up to where each room's messages have been delivered.
         self._delivered: dict[str, Position] = {}
+        # Guards the below, and is held while a member goes live.
+        self._sync_lock = threading.Lock()
+        self._syncs: dict[str, int] = {}
+        self._synced = 0
         self._looked_for_old = self._warned_of_version = False
 
     # Membership
@@ -279,6 +282,8 @@ class RedisBus(Bus):
 
     def unsubscribed(self, room: str) -> None:
         self._delivered.pop(room, None)
+        with self._sync_lock:
+            self._syncs.pop(room, None)
 
     def subscribed(self, room: str) -> None:
         """Messages of the room arrive from now on: look what has come before."""
@@ -290,7 +295,29 @@ class RedisBus(Bus):
         if room in self._delivered:
             self._catch_up(room)
         else:
-            self._delivered[room] = self._read(room, None, 0).last or _EMPTY
+            self._begin_delivering(room)
+
+    def _begin_delivering(self, room: str) -> None:
+        """Members may have joined before, while Redis was away: they get what came since."""
+        tail = self._read(room, None, 0).last or NOTHING
+        with self._sync_lock:
+            self._synced += 1
+            self._syncs[room] = self._synced
+            floors = self._floors(room, tail)
+        known = [floor for floor in floors if floor == NOTHING or floor.epoch == tail.epoch]
+        if len(known) < len(floors):
+            self._gap(room)
+        self._delivered[room] = min(known, key=lambda floor: floor.number, default=tail)
+        if self._delivered[room] != tail:
+            self._catch_up(room)
+
+    def syncs(self, room: str) -> int:
+        with self._sync_lock:
+            return self._syncs.get(room, 0)
+
+    def unless_synced(self, room: str, syncs: int, call: Callable[[], bool]) -> bool:
+        with self._sync_lock:
+            return self._syncs.get(room, 0) == syncs and call()
 
     def _look_for_old(self) -> None:
         try:
@@ -320,7 +347,7 @@ class RedisBus(Bus):
                 delivered = position
             if not missed.messages or delivered == missed.last:
                 break
-        self._delivered[room] = missed.last or _EMPTY
+        self._delivered[room] = missed.last or NOTHING
         return missed.last is None or delivered == missed.last
 
     def received(self, room: str, data: bytes) -> None:
@@ -344,7 +371,7 @@ class RedisBus(Bus):
             if envelope.sender != self.process or envelope.kind == wire.PRESENCE:
                 self._arrived(room, envelope, None)  # else it was delivered when it was sent
             return
-        delivered = self._delivered.get(room, _EMPTY)
+        delivered = self._delivered.get(room, NOTHING)
         if delivered.covers(position):
             return
         follows = position.number == 1 or (

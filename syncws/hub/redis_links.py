@@ -58,7 +58,9 @@ class Link:
         """What has arrived; None when nothing has."""
         if not self._pubsub.connection.can_read(0):
             return None
-        message: dict[str, Any] | None = self._pubsub.get_message(timeout=TIMEOUT)
+        # Not get_message(): without a subscription that does not read, but waits for one.
+        response = self._pubsub.parse_response(block=False, timeout=TIMEOUT)
+        message: dict[str, Any] | None = self._pubsub.handle_message(response)
         self._silent_since = None
         if message is not None and message["type"] == "pong":
             data = message["data"]

@@ -72,6 +72,10 @@ class Position(NamedTuple):
         return None if match is None else Position(match[1], int(match[2]), int(match[3]))
 
 
+#: The position in a room in which nothing has been sent.
+NOTHING = Position("", 0, 0)
+
+
 @dataclass(frozen=True)
 class Envelope:
     """A message, or a request, to a room.

@@ -388,3 +388,33 @@ def test_no_connection_is_left_when_the_hub_is_closed(
     assert isinstance(made._bus, RedisBus)
     with redis.Redis.from_url(server.url) as client:
         wait_until(lambda: len(client.client_list()) == 1)
+
+
+def test_who_joins_while_the_bus_is_away_misses_nothing(
+    server: RedisServer, proxy: Proxy, stack: ExitStack, make_session: MakeSession
+) -> None:
+    """Commands get through before the subscription does."""
+    here, there = (hub(stack, url, history=History()) for url in (proxy.url, server.url))
+    (first, one), (second, two), (third, three) = (make_session() for _ in range(3))
+    sent = [there.send("a", str(number)) for number in range(3)]
+    listener: Any = getattr(here._bus, "_listener")  # noqa: B009  # of the bus over Redis
+    listen, let = listener._listen, threading.Event()
+
+    def late() -> None:
+        if not let.is_set():
+            raise redis.ConnectionError("as it was told")
+        listen()
+
+    listener._listen = late
+    with here.join("a", first, after=sent[0]) as joined, here.join("a", second):
+        assert not joined.gap
+        there.send("a", "3")
+        with here.join("a", third, after=sent[1]):
+            there.send("a", "4")
+            let.set()
+            wait_until(lambda: here.connected)
+            there.send("a", "5")
+            assert [one.receive() for _ in range(5)] == ["1", "2", "3", "4", "5"]
+            assert [three.receive() for _ in range(4)] == ["2", "3", "4", "5"]
+            assert [two.receive() for _ in range(3)] == ["3", "4", "5"]
+        assert not joined.gap
