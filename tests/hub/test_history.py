@@ -279,7 +279,7 @@ def test_a_member_that_reads_nothing_holds_up_nobody_while_it_is_replayed_to(
     make_hub: MakeHub, make_session: MakeSession
 ) -> None:
     hub = make_hub(history=History())
-    (slow, slow_peer), (quick, quick_peer) = make_session(), make_session()
+    (slow, slow_peer), (quick, quick_peer) = (make_session(ping_interval=None) for _ in range(2))
     first = hub.send("a", "first")
     hub.send("a", BIG)
     joining_slowly = Background(hub.join, "a", slow, after=first)
