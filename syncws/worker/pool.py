@@ -1,12 +1,10 @@
 """The threads of the gunicorn worker: a pool for HTTP, which sessions step out of.
 
-That a request asks for a WebSocket is known when a pool thread has parsed its
-head. From there on it is another matter, that may last for hours. To hand it
-over to a new thread would cost a thread's start, and a change of threads, for
-each session. So it is the other way round: the pool thread *steps out*. From
-then on it does not count as one of the pool, which adds another if there is
-something to do; when the session is over, it comes back if there is room, or
-stays in reserve for a moment.
+A request is known to ask for a WebSocket when a pool thread has parsed its head. Its session
+may last for hours. A new thread for it would cost a thread's start, and a change of threads,
+for each session. So the pool thread *steps out*: it runs the session and no longer counts as
+one of the pool, which adds another thread if it has tasks. When the session is over, the
+thread comes back if there is room, or stays in reserve for a moment.
 """
 
 from __future__ import annotations
@@ -20,17 +18,16 @@ from typing import Any, Literal
 
 __all__ = ["Pool"]
 
-#: Seconds that a thread stays in reserve. Where sessions are short it is soon
-#: needed again, and a quarter more of them fit into a second.
+#: Seconds that a thread stays in reserve. If sessions are short, it is soon needed again, and
+#: a quarter more of them fit into a second.
 RESERVE_FOR = 1.0
 
 
 class Pool:
-    """Up to ``size`` threads that run tasks in order, besides those that have
-    stepped out. Every method is for any thread.
+    """Up to ``size`` threads that run tasks in order, and the threads that have stepped out.
+    Every method may be called from any thread.
 
-    The threads are daemons: a handler that does not end keeps no worker from
-    ending.
+    The threads are daemons, so the worker can end although a handler does not.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -40,24 +37,24 @@ class Pool:
         self._name = name
         # None ends a thread.
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        # In a thread: whether it has stepped out.
+        # Of each thread: whether it has stepped out.
         self._local = threading.local()
-        # To a thread in reserve: whether to come back, or to end.
+        # For a thread in reserve: True to come back, False to end.
         self._calls: SimpleQueue[bool] = SimpleQueue()
         # Guards the four below. Held for a few instructions, or while a thread is started.
         self._lock = threading.Lock()
         self._threads = 0
         # Threads in reserve, ``size`` at most.
         self._reserve = 0
-        # Threads without a task, less tasks without a thread.
+        # Threads without a task, minus tasks without a thread.
         self._free = 0
         self._shut_down = False
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Have a thread call ``function(*args)``.
 
-        Raises ``RuntimeError`` after ``shutdown()``, and when there is no
-        thread and the system has none left.
+        Raises ``RuntimeError`` after ``shutdown()``, and if the pool has no thread and the
+        system can not start one.
         """
         future: Future[Any] = Future()
         with self._lock:
@@ -65,7 +62,7 @@ class Pool:
                 raise RuntimeError("the pool is shut down, and takes no more tasks")
             self._free -= 1
             try:
-                self._see_to_tasks()
+                self._add_thread_if_needed()
             except RuntimeError:
                 if not self._threads:
                     self._free += 1
@@ -74,11 +71,11 @@ class Pool:
         return future
 
     def step_out(self, name: str) -> None:
-        """The thread that calls this, named ``name`` meanwhile, does not count as
-        one of the pool's until its task is over.
+        """Take the calling thread out of the pool until its task is over. Its name is ``name``
+        for that time.
 
-        Raises ``RuntimeError`` when it is the only one and the system has none
-        left to take its place.
+        Raises ``RuntimeError`` if it is the pool's only thread and the system can not start
+        another one.
         """
         with self._lock:
             if self._threads == 1:
@@ -87,13 +84,12 @@ class Pool:
             self._local.stepped_out = True
             if not self._shut_down:
                 with contextlib.suppress(RuntimeError):  # there are others
-                    self._see_to_tasks()
+                    self._add_thread_if_needed()
         threading.current_thread().name = name
 
     def shutdown(self, *, wait: Literal[False]) -> None:
-        """Take no more tasks: the threads end when they have nothing left to do.
-
-        That is not waited for: a worker does so before, within its limits.
+        """Take no more tasks. The threads end when the tasks are done; nobody waits for that,
+        since the worker has waited before, within its limits.
         """
         with self._lock:
             self._shut_down = True
@@ -102,8 +98,8 @@ class Pool:
             for _ in range(self._reserve):
                 self._calls.put(False)
 
-    def _see_to_tasks(self) -> None:
-        """Add a thread if there are tasks that no thread is free for."""
+    def _add_thread_if_needed(self) -> None:
+        """Add a thread if a task has no free thread."""
         assert self._lock.locked()
         if self._free < 0 and self._threads < self._size:
             self._add_thread()
@@ -134,7 +130,7 @@ class Pool:
                 return
 
     def _come_back(self) -> bool:
-        """After a task; False when the thread is not needed any more."""
+        """Return to the pool after a task; False if the thread is not needed any more."""
         with self._lock:
             if not getattr(self._local, "stepped_out", False):
                 self._free += 1
@@ -153,7 +149,8 @@ class Pool:
         return self._wait_in_reserve()
 
     def _wait_in_reserve(self) -> bool:
-        """Until the pool calls, which counts the thread as its own again."""
+        """Wait for a call of the pool, which counts the thread as its own again; False if the
+        thread is to end."""
         try:
             return self._calls.get(timeout=RESERVE_FOR)
         except Empty:
