@@ -31,6 +31,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..close import CloseCode, CloseReason
+from ..system.rarely import Rarely
 from ..system.scheduler import SCHEDULER
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Pinger"]
 
 logger = logging.getLogger("syncws")
+
+_LOG_NO_THREAD = Rarely(60.0)
 
 #: Seconds that a handler may be out of receive() before the ping thread reads
 #: in its place: pings are answered within one second.
@@ -176,7 +179,8 @@ class Pinger:
             self._thread.start()
         except RuntimeError as exc:
             self._thread = None
-            logger.info("no thread to look after %s: %s", self._name(), exc)
+            if _LOG_NO_THREAD.is_due():  # not for each session, nor each second
+                logger.info("no thread to look after %s: %s", self._name(), exc)
             later = now + STAND_IN_AFTER
             SCHEDULER.schedule(self, later if due is None else min(due, later))
             return False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import resource
 import threading
-from time import monotonic
 from typing import Any
+
+from ..system.rarely import Rarely
 
 __all__ = ["Capacity", "RareWarning", "check_limits"]
 
@@ -27,16 +28,11 @@ class RareWarning:
     """A warning that is logged at most once in ``WARN_EVERY`` seconds. For any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._logged_at = -WARN_EVERY
+        self._rarely = Rarely(WARN_EVERY)
 
     def __call__(self, message: str, *args: object) -> None:
-        now = monotonic()
-        with self._lock:
-            if now - self._logged_at < WARN_EVERY:
-                return
-            self._logged_at = now
-        logger.warning(message, *args)
+        if self._rarely.is_due():
+            logger.warning(message, *args)
 
 
 class Capacity:

@@ -343,6 +343,30 @@ def test_without_descriptors_the_deadlines_still_hold(
     assert session.wait_closed(PATIENCE).cause == "shutdown"
 
 
+def test_without_threads_the_log_is_not_flooded(
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    quick_stand_in: None,
+) -> None:
+    attempts: list[str] = []
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("syncws ping"):
+            attempts.append(self.name)
+            raise RuntimeError("can't start new thread")
+        started(self)
+
+    started = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(attending, "_LOG_NO_THREAD", Rarely(60.0))
+    caplog.set_level("INFO", "syncws")
+    for _ in range(2):
+        make_session(ping_interval=None)[1].ping()
+    wait_until(lambda: len(attempts) >= 10)
+    assert sum("no thread to look after" in message for message in caplog.messages) == 1
+
+
 def ping_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("syncws ping")]
 
