@@ -14,6 +14,7 @@ from wsproto.events import CloseConnection, Ping
 import syncws
 from syncws import CloseReason, Session
 from syncws.session import attending, read_ahead, reader
+from syncws.system.rarely import Rarely
 from syncws.system.transport import Transport
 
 from ..conftest import MakeSession
