@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .session.raw import RawSession
     from .session.session import Session
 
-__all__ = ["WebSockets", "messages"]
+__all__ = ["WebSockets", "messages", "upgrade_view"]
 
 logger = logging.getLogger("syncws")
 
@@ -188,7 +188,7 @@ class WebSockets:
             check_handler(handler)
             _check_guards(handler, rule)
             view: Any = functools.update_wrapper(
-                _View(_upgrade, handler, resolved, session_options),
+                _View(upgrade_view, handler, resolved, session_options),
                 handler,
                 updated=attributes_for_views(handler),
             )
@@ -270,7 +270,7 @@ def _upgrade_class(response_class: Any) -> type[_Upgrade]:
     return type("_Upgrade", (_Upgrade, response_class), {})
 
 
-def _upgrade(
+def upgrade_view(
     handler: Callable[..., Any],
     options: Options,
     given: dict[str, Any],

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..options import RawRouteOptions, RouteOptions
+    from .connectors import Connector
 
 __all__ = [
     "REFUSED_KEY",
@@ -42,6 +43,7 @@ __all__ = [
     "WebSocketUpgrade",
     "application_instead",
     "busy",
+    "make_session",
     "note_refusal",
     "open_session",
     "refuse",
@@ -204,34 +206,13 @@ def _open(
 ) -> Iterable[bytes]:
     environ.setdefault(ROUTE_KEY, getattr(handler, "__qualname__", type(handler).__qualname__))
     connector = connector_for(environ)
-    received = connector.take_received()
-    transport = connector.transport()
-    transport.received += len(received)
-    session: CommonSession
-    if options.raw:
-        session = RawSession(
-            transport,
-            options,
-            environ=environ,
-            subprotocol=answer.subprotocol,
-            extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
-            received=received,
-        )
-    else:
-        session = Session(
-            transport,
-            options,
-            environ=environ,
-            subprotocol=answer.subprotocol,
-            deflate=answer.deflate,
-            received=received,
-        )
+    session = make_session(connector, answer, options, environ)
     try:
         session._prepare()
     except RuntimeError as exc:
         logger.warning("no thread for another session: %s", exc)
         return refuse(busy(), environ, start_response)
-    before = transport.sent
+    before = session._traffic().bytes_sent
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
@@ -244,5 +225,31 @@ def _open(
         session.terminate()
         session._conclude(CloseReason())
         REGISTRY.remove(session)
-        connector.closed(session, transport.sent - before)
+        connector.closed(session, session._traffic().bytes_sent - before)
     return []
+
+
+def make_session(
+    connector: Connector, answer: Accept, options: Options, environ: WSGIEnvironment
+) -> CommonSession:
+    """Make the session of an accepted handshake; its 101 has not been sent."""
+    received = connector.take_received()
+    transport = connector.transport()
+    transport.received += len(received)
+    if options.raw:
+        return RawSession(
+            transport,
+            options,
+            environ=environ,
+            subprotocol=answer.subprotocol,
+            extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
+            received=received,
+        )
+    return Session(
+        transport,
+        options,
+        environ=environ,
+        subprotocol=answer.subprotocol,
+        deflate=answer.deflate,
+        received=received,
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..session.common import CommonSession
     from ..system.transport import Transport
 
-__all__ = ["Connector", "accept_through_wsgi", "connector_for"]
+__all__ = ["Connector", "accept_on_socket", "accept_through_wsgi", "connector_for"]
 
 #: The key of the environ under which a server puts its connector.
 CONNECTION_KEY = "syncws.connection"
@@ -91,6 +91,15 @@ def accept_through_wsgi(answer: Accept, start_response: StartResponse) -> None:
     write(b"")
 
 
+def accept_on_socket(answer: Accept, sock: socket.socket) -> None:
+    """Write the 101 to the socket itself."""
+    lines = [
+        f"HTTP/1.1 {answer.status}",
+        *(f"{name}: {value}" for name, value in answer.headers),
+    ]
+    sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+
 class GthreadConnector(Connector):
     """Stock gunicorn with ``-k gthread``."""
 
@@ -157,8 +166,4 @@ class WerkzeugConnector(Connector):
         # gives Werkzeug the status for its log line; its own attempt to send the 101 fails
         # quietly at the end, after the connection has been shut down.
         start_response(answer.status, answer.headers)
-        lines = [
-            f"HTTP/1.1 {answer.status}",
-            *(f"{name}: {value}" for name, value in answer.headers),
-        ]
-        self.socket.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        accept_on_socket(answer, self.socket)

@@ -35,6 +35,7 @@ __all__ = [
     "Reject",
     "is_websocket_request",
     "negotiate",
+    "same_origin",
 ]
 
 
@@ -134,6 +135,14 @@ def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
     extra = options.headers
     headers.extend(check_headers(extra(environ) if callable(extra) else extra))
     return Accept(headers, subprotocol, deflate)
+
+
+def same_origin(environ: WSGIEnvironment) -> bool:
+    """Whether the request comes from a page of the host that it asks, or from no page."""
+    origin = environ.get("HTTP_ORIGIN")
+    return origin is None or (
+        bool(environ.get("HTTP_HOST")) and _origin_allowed(origin, environ, None)
+    )
 
 
 def _check_request(environ: WSGIEnvironment) -> str:

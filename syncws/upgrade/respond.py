@@ -21,6 +21,7 @@ from .application import (
     open_session,
 )
 from .connectors import SUPPORTED
+from .early import allow_early_sessions
 from .handshake import Accept, Reject, negotiate
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Respon
 
 def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
     """Wrap ``application``, and open the sessions that its views have asked for."""
+    application = allow_early_sessions(application)
 
     def with_upgrades(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         noted: list[tuple[Accept, WebSocketUpgrade]] = []

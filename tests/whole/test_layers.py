@@ -31,6 +31,7 @@ LAYERS: list[list[str]] = [
     ["upgrade"],
     ["server", "worker", "flask", "prometheus"],
     ["django"],
+    ["compat"],
     ["testing", "cli_connect", "cli_serve"],
     ["pytest_plugin", "__main__", "__init__"],
 ]

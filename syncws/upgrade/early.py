@@ -1,0 +1,254 @@
+"""Sessions that a program opens in the middle of its request.
+
+simple-websocket's ``Server(environ)`` sends the 101 while the framework still works on the
+request. The framework knows nothing of it and answers the request as well, with a response
+or an exception. ``allow_early_sessions()`` gives such a program the ``start_response()`` of
+its request and keeps the framework's answer out of the WebSocket.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..close import CloseCode, CloseReason
+from ..session.registry import REGISTRY
+from ..session.running import FAILED
+from .application import busy, make_session, refuse
+from .clients import admit
+from .connectors import accept_on_socket, connector_for
+from .handshake import Reject, is_websocket_request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ..options import Options
+    from ..session.common import CommonSession
+    from .connectors import Connector
+    from .handshake import Accept
+
+__all__ = ["EARLY_KEY", "EarlySession", "allow_early_sessions", "open_on_socket"]
+
+logger = logging.getLogger("syncws")
+
+#: The key of the environ for the request's :class:`EarlySession`.
+EARLY_KEY = "syncws.early"
+
+
+class EarlySession:
+    """The session that a program may open in one request, and that ends with the request.
+
+    Only the request's thread calls its methods.
+    """
+
+    def __init__(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        self._opened: OpenSession | None = None
+        self._finished = False
+        self._failed = False
+        #: The answer to a handshake that the program has not accepted. It replaces an error
+        #: of the framework's.
+        self.refusal: Reject | None = None
+        # The body that replaces the one of a framework's error.
+        self._instead: Iterable[bytes] | None = None
+
+    def open(self, answer: Accept, options: Options) -> OpenSession | Reject:
+        """Send the 101, and return the session or a refusal.
+
+        Raises ``RuntimeError`` if this request has a session already.
+        """
+        if self._opened is not None:
+            raise RuntimeError("this request has opened a WebSocket already")
+        connector = connector_for(self._environ)
+        opened = _open(
+            connector,
+            answer,
+            options,
+            self._environ,
+            lambda: connector.accept(answer, self._start_response),
+        )
+        if not isinstance(opened, Reject):
+            self._opened = opened
+        return opened
+
+    def run(self, application: WSGIApplication) -> Iterable[bytes]:
+        """Run the application, and end the session that it may have opened."""
+        try:
+            result = application(self._environ, self._start)
+        except BaseException as exc:  # noqa: BLE001  # raised on, or logged
+            return self._raised(exc)
+        if self._opened is not None:
+            self.finish(result)
+            return ()
+        return _Parts(self, result)
+
+    def _start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """The framework's answer. After the 101 it is not sent."""
+        if self._opened is not None:
+            self._failed = self._failed or status.startswith("5")
+            return lambda data: None
+        if self.refusal is not None and status.startswith("5"):
+            self._instead = refuse(self.refusal, self._environ, self._start_response)
+            return lambda data: None
+        return self._start_response(status, headers, *exc_info)
+
+    def parts(self, result: Iterable[bytes]) -> Iterator[bytes]:
+        """The body. An application that is a generator may open its session in here."""
+        try:
+            for data in result:
+                if self._opened is not None:
+                    break
+                if self._instead is None:
+                    yield data
+        except Exception as exc:  # noqa: BLE001  # raised on, or logged
+            yield from self._raised(exc)
+        else:
+            if self._instead is not None:
+                yield from self._instead
+        finally:
+            self.finish(result)
+
+    def _raised(self, error: BaseException) -> Iterable[bytes]:
+        """The application has raised: a failed handler, a refused handshake, or its own error."""
+        if self._opened is None:
+            if self.refusal is not None and isinstance(error, Exception):
+                return refuse(self.refusal, self._environ, self._start_response)
+            raise error
+        # Integrations of simple-websocket raise StopIteration so that gunicorn sends nothing.
+        # A program that does not catch the end of its own session has not failed.
+        if not isinstance(error, StopIteration) and not self._is_own_end(error):
+            logger.error(
+                "the handler of %s failed; the session is closed with 1011",
+                self._opened.session,
+                exc_info=error,
+            )
+            self._failed = True
+        try:
+            if not isinstance(error, Exception):
+                self._opened.session._start_closing(FAILED)
+                raise error
+        finally:
+            self.finish(())
+        return ()
+
+    def _is_own_end(self, error: BaseException) -> bool:
+        session = None if self._opened is None else self._opened.session
+        return getattr(error, "session", None) is session
+
+    def finish(self, result: Iterable[bytes]) -> None:
+        """End the request, and the session with it. Only the first call does something."""
+        if self._finished:
+            return
+        self._finished = True
+        close = getattr(result, "close", None)
+        try:
+            if callable(close):
+                close()
+        finally:
+            if self._opened is not None:
+                normal = CloseReason(CloseCode.NORMAL_CLOSURE, "", "local")
+                self._opened.conclude(FAILED if self._failed else normal)
+
+
+class _Parts:
+    """The response of an application. Its ``close()`` ends the request, even if nobody has
+    asked for a part."""
+
+    def __init__(self, early: EarlySession, result: Iterable[bytes]) -> None:
+        self._early = early
+        self._result = result
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._early.parts(self._result)
+
+    def close(self) -> None:
+        self._early.finish(self._result)
+
+
+def allow_early_sessions(application: WSGIApplication) -> WSGIApplication:
+    """Wrap ``application`` so that it can open a session in the middle of a request."""
+
+    def with_early_sessions(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        if not is_websocket_request(environ):
+            return application(environ, start_response)
+        early = environ[EARLY_KEY] = EarlySession(environ, start_response)
+        return early.run(application)
+
+    return with_early_sessions
+
+
+def open_on_socket(
+    answer: Accept, options: Options, environ: WSGIEnvironment
+) -> OpenSession | Reject:
+    """Open a session on a server that is not syncws's own, without its ``start_response()``."""
+    connector = connector_for(environ)
+    return _open(
+        connector, answer, options, environ, lambda: accept_on_socket(answer, connector.socket)
+    )
+
+
+class OpenSession:
+    """A session whose 101 has been sent, and the duties of its end."""
+
+    def __init__(
+        self,
+        session: CommonSession,
+        connector: Connector,
+        sent_before: int,
+        give_place: Callable[[], None],
+    ) -> None:
+        self.session = session
+        self._connector = connector
+        self._sent_before = sent_before
+        self._give_place = give_place
+
+    def conclude(self, reason: CloseReason) -> None:
+        """End the session, with ``reason`` unless it ends already. When this returns,
+        nothing of syncws uses the socket. Called once, by the request's thread."""
+        try:
+            self.session._end(reason)
+        finally:
+            self.session._conclude(reason)
+            REGISTRY.remove(self.session)
+            sent = self.session._traffic().bytes_sent - self._sent_before
+            self._connector.closed(self.session, sent)
+            self._give_place()
+
+
+def _open(
+    connector: Connector,
+    answer: Accept,
+    options: Options,
+    environ: WSGIEnvironment,
+    accept: Callable[[], None],
+) -> OpenSession | Reject:
+    admitted = admit(environ, options)
+    if isinstance(admitted, Reject):
+        return admitted
+    try:
+        session = make_session(connector, answer, options, environ)
+        try:
+            session._prepare()
+        except RuntimeError as exc:
+            logger.warning("no thread for another session: %s", exc)
+            admitted()
+            return busy()
+        sent_before = session._traffic().bytes_sent
+        try:
+            accept()
+            session._opened()
+        except BaseException:
+            session.terminate()
+            session._conclude(CloseReason())
+            connector.closed(session, 0)
+            raise
+    except BaseException:
+        admitted()
+        raise
+    REGISTRY.add(session)
+    connector.opened(session)
+    return OpenSession(session, connector, sent_before, admitted)

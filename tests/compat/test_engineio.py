@@ -1,0 +1,83 @@
+"""Flask-SocketIO on syncws's engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import socketio
+
+from ..support.clients import connect
+from ..support.pairs import PATIENCE
+from ..support.servers import Server, gunicorn
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with gunicorn(
+        "tests.support.socketio_app:app", "--threads=8", worker="syncws.compat.Worker"
+    ) as it:
+        yield it
+
+
+def joined(server: Server, transports: list[str]) -> Any:
+    client = socketio.SimpleClient()
+    client.connect(server.url("/", "http"), transports=transports, wait_timeout=PATIENCE)
+    return client
+
+
+def wait_for_no_sockets(server: Server) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while server.get("/sockets").text != "0":
+        assert time.monotonic() < deadline, server.output
+        threading.Event().wait(0.05)
+
+
+@pytest.mark.parametrize("transports", [["websocket"], ["polling", "websocket"]])
+def test_f2_flask_socketio_both_ways(server: Server, transports: list[str]) -> None:
+    clients = [joined(server, transports) for _ in range(4)]
+    for number, client in enumerate(clients):
+        assert client.call("say", number, timeout=PATIENCE) == number
+        assert client.receive(PATIENCE) == ["heard", number]
+        assert client.transport == "websocket"
+    assert server.get("/broadcast").text == "sent"
+    for client in clients:
+        assert client.receive(PATIENCE) == ["news", "to all"]
+        client.disconnect()
+    wait_for_no_sockets(server)
+    assert "Traceback" not in server.output
+
+
+def test_f2_more_clients_than_threads(server: Server) -> None:
+    clients = [joined(server, ["websocket"]) for _ in range(12)]
+    assert server.get("/").text == "plain HTTP\n"
+    for client in clients:
+        assert client.call("say", "x", timeout=PATIENCE) == "x"
+        client.disconnect()
+    wait_for_no_sockets(server)
+
+
+def test_f2_a_peer_that_breaks_the_protocol_ends_its_own_session(server: Server) -> None:
+    peer = connect(server.port, "/socket.io/?EIO=4&transport=websocket")
+    peer.receive()  # engineio's greeting
+    peer.send("not a packet")
+    while not (event := peer.next_event()) or type(event).__name__ != "CloseConnection":
+        assert event is not None
+    peer.close_socket()
+    wait_for_no_sockets(server)
+    assert "Traceback" not in server.output
+
+
+def test_f2_origins_stay_engineios(server: Server) -> None:
+    from ..support.clients import exchange, handshake
+
+    request = handshake(
+        "/socket.io/?EIO=4&transport=websocket", "localhost", "Origin: https://other.example"
+    )
+    head, sock, _ = exchange(server.port, request)
+    sock.close()
+    assert head.startswith("HTTP/1.1 400 "), head
+    assert "SOCK_SERVER_OPTIONS" not in server.output
