@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, NamedTuple
@@ -119,6 +120,8 @@ class MemoryBus(Bus):
         # By room and member: its information, and the moment (monotonic) at which it has left,
         # None while it is here. One that has left is removed when the room is next looked at.
         self._present: dict[str, dict[str, tuple[str, float | None]]] = {}
+        # When members have left, and in which room, in order.
+        self._leaving: deque[tuple[float, str]] = deque()
 
     def set_count(self, room: str, count: int) -> int:
         return 0
@@ -129,10 +132,12 @@ class MemoryBus(Bus):
             if info is not None:
                 members[member] = (info, None)
             elif member in members:
-                members[member] = (members[member][0], monotonic() + self._grace)
-            # Rooms that nobody looks at are not to be kept.
-            for each in [room] if len(self._present) < 1000 else list(self._present):
-                self._forget(each)
+                until = monotonic() + self._grace
+                members[member] = (members[member][0], until)
+                self._leaving.append((until, room))
+            # Rooms at which nobody looks are not to be kept.
+            while self._leaving and self._leaving[0][0] <= monotonic():
+                self._forget(self._leaving.popleft()[1])
         return 0
 
     def _forget(self, room: str) -> dict[str, tuple[str, float | None]]:

@@ -187,7 +187,7 @@ class Rooms:
     def close(self, room: str, reason: CloseReason, exclude: bytes) -> None:
         """Close the sessions that are members now, except the one with that token."""
         for member in self._rooms.get(room, {}).values():
-            if member.live and member.token != exclude:
+            if not member.absent and member.token != exclude:
                 member.session._start_closing(reason)
 
     def offer(self, session: Session, message: PreparedMessage) -> None:

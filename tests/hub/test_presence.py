@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from syncws import Hub, PreparedMessage
+from syncws import History, Hub, PreparedMessage
 from syncws.hub import presence
 
 from ..conftest import MakeSession
@@ -259,3 +259,35 @@ def test_hubs_that_are_gone_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(10):
         Hub()
     assert registered == []
+
+
+def test_rooms_that_members_have_left_are_forgotten(make_session: MakeSession) -> None:
+    hub = Hub(presence_grace=0.001)
+    session, _ = make_session()
+    present: Any = getattr(hub._bus, "_present")  # noqa: B009  # of the bus in memory only
+    for number in range(100):
+        hub.join(f"room {number}", session, member="ann").leave()
+
+    def forgotten() -> bool:
+        with hub.join("another", session, member="ann"):
+            return list(present) == ["another"]
+
+    wait_until(forgotten)
+
+
+def test_f5_a_member_that_is_just_joining_is_ended_too(
+    make_hub: MakeHub, make_session: MakeSession
+) -> None:
+    """It is being sent what it has missed."""
+    hub = make_hub(history=History())
+    session, peer = make_session(ping_interval=None)
+    first = hub.send("user", "first")
+    hub.send("user", BIG)
+    joining = Background(hub.join, "user", session, after=first)
+    wait_until(lambda: session._traffic().bytes_sent)
+    hub.disconnect("user", 1008, "logged out")
+    assert peer.receive() == BIG
+    assert peer.answer_close() == (1008, "logged out")
+    session.wait_closed(PATIENCE)
+    joining.error()
+    wait_until(lambda: hub.members("user") == [])
