@@ -26,11 +26,12 @@ def _open() -> tuple[int, int]:
 
 
 class Wakeup:
-    """A signal that wakes the ping thread while it waits in ``poll()``.
+    """A signal that wakes a thread while it waits in ``poll()``.
 
-    Any thread may call ``set()``. Only the thread that holds the session's attending lock may
-    call the other methods. To signal a change: change it, then ``set()``. To observe:
-    ``clear()``, then look. This order loses no change.
+    Any thread may call ``set()``. Only the thread that waits may call the other methods: a ping
+    thread, which holds the attending lock of its session, or a writer over TLS. To signal a
+    change: change it, then ``set()``. To observe: ``clear()``, then look. This order loses no
+    change.
     """
 
     def __init__(self) -> None:
