@@ -9,12 +9,16 @@ import threading
 from time import localtime, strftime
 from typing import TYPE_CHECKING, Any
 
+from django.db import connections
+
 from ..server.listening import listen, stop_listening
 from ..server.server import Server
 from ..upgrade.respond import carry_out_upgrades
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from ..server.connection import ServerConnection
 
 __all__ = ["DevelopmentServer", "show_log"]
 
@@ -50,13 +54,22 @@ class DevelopmentServer:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            server = Server(
+            server = _Server(
                 carry_out_upgrades(self._application), self._listener, None, MAX_CONNECTIONS
             )
         except BaseException:
             stop_listening(self._listener)
             raise
         server.serve_forever()
+
+
+class _Server(Server):
+    """Closes the database connections of a thread when the thread ends."""
+
+    def _remove(self, connection: ServerConnection) -> None:
+        if threading.current_thread() is connection:
+            connections.close_all()
+        super()._remove(connection)
 
 
 def show_log() -> None:

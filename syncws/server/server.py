@@ -238,7 +238,10 @@ class Server:
 
     def _accept(self) -> None:
         # The loop opens no descriptor but the connections': there may be none left.
-        with self._selector as selector, self._wake:
+        with contextlib.ExitStack() as stack:
+            stack.callback(stop_listening, self._listener)
+            stack.enter_context(self._wake)
+            selector = stack.enter_context(self._selector)
             while not self._stopping.is_set():
                 selector.select()
                 try:
@@ -256,7 +259,6 @@ class Server:
                 except Exception:  # nothing that one connection does ends the server
                     logger.exception("the connection from %s could not be served", address)
                     sock.close()
-        stop_listening(self._listener)
 
     def _start(self, sock: socket.socket, address: Any) -> None:
         """Give a connection a thread, or close it."""

@@ -9,15 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+import examples.django_echo  # noqa: F401  # configures Django
+import syncws
 from syncws.django.development import DevelopmentServer
 
 from ..support.browsers import needs_chromium, two_browsers
@@ -156,6 +161,27 @@ def test_f13_a_name_is_looked_up_for_ipv6(monkeypatch: pytest.MonkeyPatch) -> No
     assert ("somewhere", 0, socket.AF_INET6, socket.SOCK_STREAM) in asked
     assert server._listener.getsockname()[0] == "::1"
     server._listener.close()
+
+
+def test_f13_a_thread_that_ends_closes_its_database_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``CONN_MAX_AGE`` keeps them open between requests, and each connection has a thread."""
+    closed: list[str] = []
+    monkeypatch.setattr(
+        connections, "close_all", lambda: closed.append(threading.current_thread().name)
+    )
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    served: list[syncws.Server] = []
+    monkeypatch.setattr(syncws.Server, "serve_forever", lambda server: served.append(server))
+    server = DevelopmentServer(("127.0.0.1", 0), None)
+    server.set_app(WSGIHandler())
+    server.serve_forever()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    requests.get(url, headers={"Connection": "close"}, timeout=PATIENCE)
+    (running,) = served
+    running.shutdown()
+    assert [name.startswith("syncws connection 127.0.0.1:") for name in closed] == [True]
 
 
 def test_f13_runserver_says_what_is_not_possible(project: dict[str, str]) -> None:
