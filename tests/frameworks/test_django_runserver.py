@@ -117,6 +117,7 @@ def test_f13_runserver_serves_pages_static_files_and_websockets(
         server.wait_for_line('"GET /echo/ HTTP/1.1" 101 ')
 
 
+@pytest.mark.load
 def test_f13_a_change_reloads_and_says_goodbye(project: dict[str, str], tmp_path: Path) -> None:
     with runserver(project, "0") as server:
         peer = connect(server.port, "/echo/")
@@ -208,6 +209,7 @@ def test_f13_runserver_says_what_is_not_possible(project: dict[str, str]) -> Non
 # The example
 
 
+@pytest.mark.load
 def test_f13_the_chat_under_gunicorn(project: dict[str, str]) -> None:
     manage(project, "createsuperuser", "--noinput", "--username=ann", "--email=a@example.com")
     env = {**project, "DJANGO_SETTINGS_MODULE": "examples.django_chat.settings"}
