@@ -1,4 +1,4 @@
-"""What pytest knows of syncws: two fixtures, and a look for what tests leave behind."""
+"""Fixtures for pytest, and a check that no handler outlives its test."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["no_handler_is_left_running", "websocket_client", "websocket_clock"]
 
 @pytest.fixture
 def websocket_client() -> Iterator[Callable[..., WebSocketClient]]:
-    """``websocket_client(app, **options)`` makes a ``syncws.testing.WebSocketClient``;
-    what it has opened is closed at the end of the test."""
+    """``websocket_client(app, **options)`` makes a ``syncws.testing.WebSocketClient``.
+    Its sessions are closed at the end of the test."""
     from .testing import WebSocketClient
 
     clients: list[WebSocketClient] = []
@@ -42,7 +42,7 @@ def websocket_clock() -> Iterator[Clock]:
 
 @pytest.fixture(autouse=True)
 def no_handler_is_left_running() -> Iterator[None]:
-    """A test fails whose handlers still run after it."""
+    """Fail a test if one of its handlers still runs after it."""
     yield
     if "syncws.testing" not in sys.modules:
         return

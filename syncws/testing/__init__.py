@@ -1,5 +1,7 @@
-"""Tests of WebSockets without a network: the real application, middleware,
-framework and session, and a peer that does what the test tells it::
+"""Tests of WebSockets without a network.
+
+The application, its middleware, the framework and the session are the real
+ones. The peer does what the test tells it::
 
     from syncws.testing import WebSocketClient
 
@@ -8,8 +10,8 @@ framework and session, and a peer that does what the test tells it::
             peer.send("hi")
             assert peer.receive() == "hi"
 
-The application runs in a thread, as it does on a server; the connection is a
-pair of sockets of this process. With pytest there are fixtures, too: see
+The application runs in a thread, as it does on a server. The connection is a
+pair of sockets of this process. There are fixtures for pytest: see
 ``docs/testing.md``.
 """
 

@@ -32,18 +32,18 @@ __all__ = ["Application", "end_what_runs"]
 
 _PACKAGE = str(Path(__file__).parent.parent)
 
-#: Seconds for a handler to end whose peer has gone.
+#: Seconds that a handler may take to end after its peer has left.
 PATIENCE = 5.0
 
-#: Those that may still run, or have a peer that was not closed; for tests
-#: that leave some behind.
+#: Applications that may still run, or whose peer was not closed: some tests leave
+#: some behind.
 _STARTED: weakref.WeakSet[Application] = weakref.WeakSet()
 
 
 def end_what_runs() -> list[str]:
-    """End all that still run; gives what each was doing, for people.
+    """End all applications that still run. Returns what each was doing, as text.
 
-    Those whose peers have gone are given a moment to end by themselves.
+    An application whose peer has left may end by itself first.
     """
     left = []
     while _STARTED:
@@ -89,10 +89,10 @@ class Application(threading.Thread):
         self.clock = clock
         #: The other end, once there is a session.
         self.peer: PeerUnderTest | None = None
-        #: Set when there is a session, or will be none any more.
+        #: Set once there is a session, or once there will be none.
         self.opened = threading.Event()
         self.session: CommonSession | None = None
-        #: What the application raised, or its handler.
+        #: The exception of the application or of its handler.
         self.error: BaseException | None = None
         #: What a view raised before there was a session, if the framework has answered it.
         self.answered_error: BaseException | None = None
@@ -120,7 +120,7 @@ class Application(threading.Thread):
                 environ[CONNECTION_KEY] = _Connector(self, http, response)
                 run_application(self._application, environ, response)
         except (BrokenError, DeadlineError):
-            pass  # the peer has gone, as it was told to
+            pass  # the test has told the peer to leave
         except BaseException as exc:  # noqa: BLE001  # raised again in the test's thread
             self.error = exc
         finally:
@@ -131,7 +131,7 @@ class Application(threading.Thread):
                 self.clock.leave(self)
 
     def whereabouts(self) -> str:
-        """What it is doing, for people: the handler's name, and its stack."""
+        """What the application is doing, as text: the handler's name and its stack."""
         frame = sys._current_frames().get(self.ident or 0)
         if frame is None:
             return f"{self.name} has ended"
@@ -152,7 +152,7 @@ class Application(threading.Thread):
 
 
 class _Connector(ServerConnector):
-    """Tells the test's side what becomes of the request."""
+    """Tells the test's side whether the request becomes a session."""
 
     def __init__(
         self, application: Application, http: HttpConnection, response: ResponseWriter

@@ -88,12 +88,12 @@ class WebSocketClient:
         """Open a session at ``path``, which may have a query.
 
         ``subprotocols`` and ``compression`` are offered. ``answer_pings`` and
-        ``answer_close`` are whether the peer does, from the beginning.
+        ``answer_close`` say whether the peer answers them, from the beginning.
 
-        Raises ``HandshakeError``, with ``status``, ``headers`` and ``body``,
-        when the application refuses; what it raises itself, if it does;
-        ``TimeoutError`` when it does not answer; and ``ValueError`` or
-        ``TypeError`` for arguments that can not be.
+        Raises ``HandshakeError``, with ``status``, ``headers`` and ``body``, if the
+        application refuses. Raises the application's own exception, if there is one,
+        ``TimeoutError`` if it does not answer in time, and ``ValueError`` or
+        ``TypeError`` for invalid arguments.
         """
         if not path.startswith("/"):
             raise ValueError(f"a path begins with a slash: {path!r} does not")
@@ -137,7 +137,7 @@ class WebSocketClient:
         return peer
 
     def close(self) -> None:
-        """Close all that was opened, as ``Peer.close()`` does and raising what it raises."""
+        """Close all sessions that were opened. Raises what ``Peer.close()`` raises."""
         with contextlib.ExitStack() as stack:
             while self._peers:
                 stack.callback(self._peers.pop().close)
@@ -171,7 +171,7 @@ class WebSocketClient:
 
 
 def _cookie_header(source: Any, base_url: str, path: str) -> str:
-    """The Cookie header that a test client would send; ``source`` may be its cookies."""
+    """The Cookie header that a test client would send. ``source`` may be its cookies."""
     werkzeug_test = sys.modules.get("werkzeug.test")
     if werkzeug_test is not None and isinstance(source, werkzeug_test.Client):
         return _werkzeugs(source, base_url, path)
@@ -189,7 +189,7 @@ def _cookie_header(source: Any, base_url: str, path: str) -> str:
 
 
 def _werkzeugs(client: Any, base_url: str, path: str) -> str:
-    """What Werkzeug's client sends is known to itself: each cookie has its domain and path."""
+    """Ask Werkzeug's client what it would send: each of its cookies has a domain and a path."""
     from werkzeug.test import Client
 
     sent: list[str] = []

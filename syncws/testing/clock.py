@@ -1,8 +1,8 @@
-"""Time for the sessions under test, which moves when the test says so.
+"""Time for the sessions under test. The test moves it.
 
-While a clock is in use every ``monotonic()`` in syncws is its own, and the
-transports of the sessions under test wait for it to be moved. Nothing of this
-is in the way when no clock is in use.
+While a clock is in use, it replaces every ``monotonic()`` in syncws, and the
+transports of the sessions under test wait until it is moved. Without a clock
+nothing is replaced.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "active_clock", "is_ready"]
 
-#: Seconds, real ones, for handlers to come to wait for their peers.
+#: Real seconds that handlers may take until they wait for their peers.
 PATIENCE = 5.0
-#: Seconds, real ones, between two looks at what nobody tells of.
+#: Real seconds between two checks of states whose changes are not notified.
 LOOK_AGAIN = 0.05
 
 _active: Clock | None = None
@@ -71,10 +71,11 @@ class Clock:
             clock.advance(20)
             peer.receive_ping()
 
-    Pings are sent, time-outs happen and deadlines pass when it is advanced, and
-    never otherwise. It is for connections made while it is in use, one at a
-    time. What does not wait for a peer is not moved: ``time.sleep()``, a queue,
-    a future's ``result(timeout)``. Every method is for any thread.
+    Pings are sent, and timeouts and deadlines pass, only when the clock is
+    advanced. It counts for connections that are made while it is in use, and one
+    clock can be in use at a time. It does not move waits for anything but a peer:
+    ``time.sleep()``, a queue, a future's ``result(timeout)``, the option ``rate``.
+    Every method may be called from any thread.
     """
 
     def __init__(self) -> None:
@@ -93,24 +94,22 @@ class Clock:
         return now
 
     def deadline(self, timeout: float) -> float:
-        """The moment that a ``timeout`` means which this thread has computed: from
-        what it was told last, though time may have been moved meanwhile."""
+        """The moment when a ``timeout`` passes that this thread has computed. It counts from
+        the time that the thread read last: the clock may have been moved since."""
         now: float = getattr(self._told, "now", self._now)
         return now + timeout
 
     def advance(self, seconds: float, *, wait: bool = True) -> None:
-        """Move time, at once: as if the machine had slept for so long. Pings that
-        are due have been sent when this returns.
+        """Move time at once, as if the machine had slept for ``seconds``. When this
+        returns, pings that are due have been sent.
 
-        So what is due a second time within ``seconds`` happens once: to see a
-        ping and the end that comes of its not being answered, advance twice.
-        Time has steps of 1/128 s, and ``seconds`` are rounded up.
+        Whatever is due several times within ``seconds`` happens once. To see a ping
+        and the end of a session that does not answer it, advance twice. Time has
+        steps of 1/128 s, and ``seconds`` are rounded up.
 
-        First waits until everybody has come to rest: what peers have to answer
-        is answered, and each handler waits for its peer, in ``receive()`` for
-        one, or the test would not know when that had begun. Raises
-        ``TimeoutError`` for a handler that does not; ``wait=False`` is for
-        those that are to do something else meanwhile.
+        First waits until the peers have answered everything and each handler waits
+        for its peer, in ``receive()`` for example. Raises ``TimeoutError`` if a handler
+        does not. With ``wait=False`` handlers may do something else.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(f"time goes on, and not for ever: {seconds!r}")
