@@ -5,6 +5,7 @@ A redirect begins them again. Everything shares one deadline.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ..errors import HandshakeError
 from ..options import Options, SessionOptions, check_timeout
 from ..protocol.headers import Headers, check_headers
+from ..session.frame_log import begin_frame_log, logging_transport
 from ..system.deadline import Deadline
-from ..system.tls import make_transport
 from ..system.transport import BrokenError, DeadlineError, Transport
 from ..version import __version__
 from .handshake import RESERVED, ClientHandshake, Opened
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["USER_AGENT", "ConnectOptions", "open_session"]
+
+logger = logging.getLogger("syncws")
 
 USER_AGENT = f"syncws/{__version__}"
 
@@ -160,9 +163,15 @@ def _open(
         if target.secure and not isinstance(sock, ssl.SSLSocket):
             hostname = route.server_hostname or target.host
             sock = start_tls(sock, hostname, route.ssl_context, deadline)
-        transport = make_transport(sock)
-        opened = _shake_hands(handshake, transport, deadline)
+        transport = logging_transport(sock)
+        logger.debug("%s > GET %s", target.host_header, target.path)
+        try:
+            opened = _shake_hands(handshake, transport, deadline)
+        except HandshakeError as refusal:
+            logger.debug("%s < %s", target.host_header, refusal)
+            raise
         session = kind(sock, address, transport, options, target, opened)
+        begin_frame_log(transport, session, opened.received)
         session._prepare()
     except BaseException:
         sock.close()

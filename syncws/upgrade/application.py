@@ -17,6 +17,7 @@ from ..close import CloseReason
 from ..handlers import Handler, RawHandler
 from ..options import Options
 from ..session.common import CommonSession
+from ..session.frame_log import begin_frame_log
 from ..session.raw import RawSession
 from ..session.registry import REGISTRY
 from ..session.running import check_handler, run_handler
@@ -216,6 +217,7 @@ def _open(
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
+        begin_frame_log(transport, session, received)
         session._opened()
         REGISTRY.add(session)
         connector.opened(session)

@@ -12,7 +12,7 @@ import ssl
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from ..system.tls import make_transport
+from ..session.frame_log import logging_transport
 from .handshake import Accept
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Connector(ABC):
 
     def transport(self) -> Transport:
         """Return the transport that reads and writes the session's bytes."""
-        return make_transport(self.socket)
+        return logging_transport(self.socket)
 
     @abstractmethod
     def take_received(self) -> bytes:
