@@ -145,5 +145,5 @@ def begin_frame_log(transport: Transport, session: CommonSession, received: byte
         host, port = session.remote_address
         path = session.environ.get("PATH_INFO", "")
         label = f"{path} {host or 'unix'}:{port}"
-        logger.debug("%s opened, subprotocol %s", label, session.subprotocol)
+        logger.debug("%s opens, subprotocol %s", label, session.subprotocol)
         transport.begin(label, received)

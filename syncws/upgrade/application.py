@@ -217,7 +217,6 @@ def _open(
     try:
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
-        begin_frame_log(transport, session, received)
         session._opened()
         REGISTRY.add(session)
         connector.opened(session)
@@ -238,8 +237,9 @@ def make_session(
     received = connector.take_received()
     transport = connector.transport()
     transport.received += len(received)
+    session: CommonSession
     if options.raw:
-        return RawSession(
+        session = RawSession(
             transport,
             options,
             environ=environ,
@@ -247,11 +247,14 @@ def make_session(
             extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
             received=received,
         )
-    return Session(
-        transport,
-        options,
-        environ=environ,
-        subprotocol=answer.subprotocol,
-        deflate=answer.deflate,
-        received=received,
-    )
+    else:
+        session = Session(
+            transport,
+            options,
+            environ=environ,
+            subprotocol=answer.subprotocol,
+            deflate=answer.deflate,
+            received=received,
+        )
+    begin_frame_log(transport, session, received)
+    return session

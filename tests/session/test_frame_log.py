@@ -60,7 +60,7 @@ def test_f8_a_log_of_each_frame(caplog: pytest.LogCaptureFixture) -> None:
     of_the_client = [line for line in lines if f"/chat {host}" in line]
     assert f"{host} > GET /chat" in lines
     assert of_the_client == [
-        f"/chat {host} opened, subprotocol None",
+        f"/chat {host} opens, subprotocol None",
         f"/chat {host} > text 5 bytes 'hello'",
         f"/chat {host} < text 5 bytes 'hello'",
         f"/chat {host} > binary 100000 bytes {'78' * 64}…",
