@@ -231,7 +231,7 @@ def test_a_redis_that_refuses_the_password_is_logged(
     here = hub(stack, server.url)
     with here.join("a", make_session()[0]):
         wait_until(lambda: "can not reach its bus" in caplog.text)
-        assert "AUTH" in caplog.text
+        assert "auth" in caplog.text.lower()
     assert "secret" not in caplog.text
 
 
