@@ -66,6 +66,7 @@ def test_two_browsers_talk_and_reconnect(browsers: tuple[Browser, Browser]) -> N
             ann.driver.save_screenshot(f"{folder}/chat.png")
 
 
+@pytest.mark.load
 def test_browsers_on_different_workers_talk(
     browsers: tuple[Browser, Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_stopping_worker_does_not_wait_for_long_for_peers_to_close() -> None:
             assert server.wait() == 0
 
 
+@pytest.mark.load
 def test_long_sessions_do_not_worry_the_master() -> None:
     # gunicorn's main loop reports for duty once a second: a timeout of 1 s would
     # now and then be over by a millisecond, with its own workers as well.
