@@ -38,9 +38,9 @@ def redirected(url: Url, refusal: HandshakeError) -> Url | None:
         raise _not_followed(refusal, str(exc)) from None
     if url.secure and not target.secure:
         raise _not_followed(refusal, "it leads from wss:// to ws://, without TLS")
-    if target.authorization is None and is_same_server(url, target):
-        target = dataclasses.replace(target, authorization=url.authorization)
-    return target
+    # A password that the server puts into the URL is not the user's, so it is left out.
+    own = url.authorization if is_same_server(url, target) else None
+    return dataclasses.replace(target, authorization=own)
 
 
 def is_same_server(url: Url, target: Url) -> bool:

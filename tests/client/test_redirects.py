@@ -113,6 +113,14 @@ def test_redirects_that_are_not_followed(url: str, location: str, why: str) -> N
     assert caught.value.status == 302
 
 
+@pytest.mark.parametrize("location", ["ws://eve:x@a/b", "ws://eve:x@elsewhere/"])
+def test_a_password_of_the_servers_is_left_out(location: str) -> None:
+    refusal = HandshakeError(302, [("Location", location)], b"", "redirected")
+    target = redirected(parse_url("ws://a/"), refusal)
+    assert target is not None
+    assert target.authorization is None
+
+
 def test_an_upgrade_to_tls_keeps_the_password() -> None:
     refusal = HandshakeError(301, [("Location", "https://a/b")], b"", "redirected")
     target = redirected(parse_url("ws://user:pass@a/"), refusal)
