@@ -97,7 +97,7 @@ class WebSocketWSGI:
 
 def install() -> None:
     """Put :class:`WebSocketWSGI` in the place of engineio's class."""
-    threading_mode._async["websocket"] = WebSocketWSGI
+    threading_mode._async["websocket"] = threading_mode.SimpleWebSocketWSGI = WebSocketWSGI
 
 
 install()

@@ -23,6 +23,7 @@ from ..close import CloseReason
 from ..errors import HandshakeError
 from ..options import Options
 from ..upgrade.application import note_refusal
+from ..upgrade.connectors import connector_for
 from ..upgrade.early import EARLY_KEY, open_on_socket
 from ..upgrade.handshake import Reject, negotiate, same_origin
 from .connection import PING_INTERVAL, Base, session_options
@@ -75,15 +76,17 @@ class Server(Base):
         checked = server_options(ping_interval, max_message_size, options, self._choose)
         warn_of_origin(environ, options)
         early = environ.get(EARLY_KEY)
+        if early is None:
+            connector_for(environ)  # raises on a server that has no socket for us
         answer = negotiate(environ, checked)
         if isinstance(answer, Reject):
-            note_refusal(answer, environ)
             opened: Any = answer
         elif early is not None:
             opened = early.open(answer, checked)
         else:
             opened = open_on_socket(answer, checked, environ)
         if isinstance(opened, Reject):
+            note_refusal(opened, environ)
             if early is not None:
                 early.refusal = opened
             raise _refused(opened)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..close import CloseCode, CloseReason
 from ..session.registry import REGISTRY
 from ..session.running import FAILED
-from .application import busy, make_session, refuse
+from .application import busy, make_session
 from .clients import admit
 from .connectors import accept_on_socket, connector_for
 from .handshake import Reject, is_websocket_request
@@ -90,7 +90,7 @@ class EarlySession:
             self._failed = self._failed or status.startswith("5")
             return lambda data: None
         if self.refusal is not None and status.startswith("5"):
-            self._instead = refuse(self.refusal, self._environ, self._start_response)
+            self._instead = self._refuse(self.refusal)
             return lambda data: None
         return self._start_response(status, headers, *exc_info)
 
@@ -114,7 +114,7 @@ class EarlySession:
         """The application has raised: a failed handler, a refused handshake, or its own error."""
         if self._opened is None:
             if self.refusal is not None and isinstance(error, Exception):
-                return refuse(self.refusal, self._environ, self._start_response)
+                return self._refuse(self.refusal)
             raise error
         # Integrations of simple-websocket raise StopIteration so that gunicorn sends nothing.
         # A program that does not catch the end of its own session has not failed.
@@ -132,6 +132,11 @@ class EarlySession:
         finally:
             self.finish(())
         return ()
+
+    def _refuse(self, refusal: Reject) -> list[bytes]:
+        """Answer with the refusal, which the program's ``Server`` has noted."""
+        self._start_response(refusal.status, refusal.headers)
+        return [refusal.body]
 
     def _is_own_end(self, error: BaseException) -> bool:
         session = None if self._opened is None else self._opened.session

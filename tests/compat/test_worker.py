@@ -65,7 +65,9 @@ def test_f1_a_malformed_handshake_is_refused_without_a_traceback(server: Server)
         head, sock, _ = exchange(server.port, request)
         sock.close()
         assert head.startswith(status), head
-    assert "Traceback" not in "\n".join(server.lines[lines:])
+    output = "\n".join(server.lines[lines:])
+    assert "Traceback" not in output
+    assert output.count("refused '/echo'") == 2
 
 
 def test_f1_normal_ends_are_one_line_in_the_access_log(server: Server) -> None:
