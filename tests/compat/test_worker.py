@@ -65,6 +65,8 @@ def test_f1_a_malformed_handshake_is_refused_without_a_traceback(server: Server)
         head, sock, _ = exchange(server.port, request)
         sock.close()
         assert head.startswith(status), head
+    assert server.get("/?after-the-refusals").ok
+    server.wait_for_line("after-the-refusals")  # what came before has been read
     output = "\n".join(server.lines[lines:])
     assert "Traceback" not in output
     assert output.count("refused '/echo'") == 2
@@ -79,7 +81,8 @@ def test_f1_normal_ends_are_one_line_in_the_access_log(server: Server) -> None:
         peer.expect_end()
         peer.close_socket()
     server.wait_for_line('"GET /echo\\?counted HTTP/1.1" 101', count=20)
-    assert server.get("/").ok
+    assert server.get("/?after-the-ends").ok
+    server.wait_for_line("after-the-ends")
     output = "\n".join(server.lines[lines:])
     assert output.count("/echo?counted") == 20
     assert "Traceback" not in output
