@@ -14,7 +14,6 @@ import socket
 import ssl
 import threading
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..system.deadline import Deadline
 from ..upgrade.http_times import LINGER
@@ -57,13 +56,16 @@ class Borrowed:
 
         If they have not within ``LINGER`` seconds (the peer has not answered the program's
         Close), the connection is shut down, which ends every read from it, and they have the
-        same time again.
+        same time again. The socket is not observed any longer.
         """
-        if self._ended_within(LINGER):
-            return True
-        with contextlib.suppress(OSError):  # it has gone already
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-        return self._ended_within(LINGER)
+        try:
+            if self._ended_within(LINGER):
+                return True
+            with contextlib.suppress(OSError):  # it has gone already
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+            return self._ended_within(LINGER)
+        finally:
+            self.stop_observing()
 
     def _ended_within(self, timeout: float) -> bool:
         deadline = Deadline(timeout)
@@ -74,7 +76,8 @@ class Borrowed:
         return not any(thread.is_alive() for thread in threads)
 
 
-_observed: WeakKeyDictionary[socket.socket, Borrowed] = WeakKeyDictionary()
+#: A value refers to its key, so stop_observing() has to remove it.
+_observed: dict[socket.socket, Borrowed] = {}
 _observed_lock = threading.Lock()
 
 

@@ -361,7 +361,12 @@ class WebSocketWorker(ThreadWorker):
 
 
 def _log_where_gunicorn_does(log: Any) -> None:
-    """Unless the application has configured logging, for all or for syncws."""
+    """Unless the application has configured logging, for all or for syncws.
+
+    ``dictConfig()`` and ``fileConfig()`` disable every logger that they do not name, unless
+    they are told otherwise. The tracebacks of handlers would be lost.
+    """
+    logger.disabled = False
     if not logger.hasHandlers():
         for handler in log.error_log.handlers:
             logger.addHandler(handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.config
 import os
 import resource
 import threading
@@ -238,6 +239,20 @@ def short_heads(environ: Any, start_response: Any) -> Any:
 def no_threads(environ: Any, start_response: Any) -> Any:
     """The application, on a system that has one thread for the pool and no other."""
     return app(environ, start_response)
+
+
+def with_dict_config() -> Flask:
+    """Loggers that exist and are not named here are disabled, which is the default."""
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "formatters": {"mine": {"format": "mine: %(message)s"}},
+            "handlers": {"all": {"class": "logging.StreamHandler", "formatter": "mine"}},
+            "root": {"level": "INFO", "handlers": ["all"]},
+            "loggers": {"gunicorn.error": {}, "gunicorn.access": {}},
+        }
+    )
+    return app
 
 
 def few_descriptors(environ: Any, start_response: Any) -> Any:

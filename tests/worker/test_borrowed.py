@@ -46,6 +46,7 @@ def test_waits_for_the_threads_that_read(pair: tuple[socket.socket, socket.socke
     wait_until(lambda: borrowed._threads)
     assert borrowed.wait()
     assert not reader.is_alive()
+    assert not borrowed_module._observed
     assert theirs.recv(100) == b"close"
     timer.join()
 
@@ -71,6 +72,7 @@ def test_threads_that_only_send_are_not_waited_for(
     """A thread that sends to many lives on when one of them has gone."""
     ours, _ = pair
     borrowed = Borrowed(ours)
+    assert list(borrowed_module._observed.values()) == [borrowed]
     over = threading.Event()
 
     def broadcast() -> None:

@@ -123,6 +123,17 @@ def test_an_applications_own_logging_is_left_alone() -> None:
         assert sum("refused" in line for line in server.lines) == 1
 
 
+def test_an_application_that_configures_logging_gets_the_tracebacks_of_handlers() -> None:
+    with gunicorn("tests.support.app:with_dict_config()") as server:
+        peer = connect(server.port, "/raises")
+        assert peer.receive() == "now"
+        assert peer.answer_close() == (1011, "")
+        peer.expect_end()
+        peer.close_socket()
+        server.wait_for_line("^mine: the handler of .* failed")
+        server.wait_for_line("^LookupError: as it was told")
+
+
 # Stopping and replacing workers
 
 
