@@ -249,7 +249,7 @@ def with_dict_config() -> Flask:
             "formatters": {"mine": {"format": "mine: %(message)s"}},
             "handlers": {"all": {"class": "logging.StreamHandler", "formatter": "mine"}},
             "root": {"level": "INFO", "handlers": ["all"]},
-            "loggers": {"gunicorn.error": {}, "gunicorn.access": {}},
+            "loggers": {"gunicorn.error": {"propagate": True}},
         }
     )
     return app
