@@ -332,10 +332,15 @@ class RedisBus(Bus):
 
     def _catch_up(self, room: str) -> bool:
         """Deliver what has been missed. False when it can not be known what that is."""
+        assert self._history is not None
         delivered, told = self._delivered[room], False
         while True:
-            missed = self._read(room, delivered if delivered.number else None, BATCH)
+            limit = BATCH if delivered.number else self._history.messages
+            missed = self._read(room, delivered if delivered.number else None, limit)
             gap = missed.gap
+            if gap and missed.last is not None and missed.last.epoch != delivered.epoch:
+                # The Redis has lost the room: all that it has now is new to everybody here.
+                missed = self._read(room, None, self._history.messages)
             if not delivered.number and missed.last is not None:
                 # Nothing had been sent before: everything was missed.
                 gap = not missed.messages or missed.messages[0][0].number != 1

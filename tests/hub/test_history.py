@@ -434,3 +434,30 @@ def test_a_room_that_gets_messages_while_its_member_hears_of_none_catches_up(
         client.execute_command("ACL", "SETUSER", "default", "allchannels")
         there.send("a", "again")
         assert peer.receive(PATIENCE) == "again"
+
+
+def test_what_was_sent_to_a_redis_that_came_back_empty_is_delivered(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    """Before the members' process has subscribed again."""
+    here, there = (Hub(server.url, history=History(messages=300)) for _ in range(2))
+    stack.callback(here.close)
+    stack.callback(there.close)
+    session, peer = make_session()
+    with here.join("a", session) as joined:
+        there.send_json("a", {"n": -1})
+        assert numbers([peer.receive()]) == [-1]
+        listener: Any = getattr(here._bus, "_listener")  # noqa: B009  # of the bus over Redis
+        listen, let = listener._listen, threading.Event()
+
+        def late() -> None:
+            assert let.wait(PATIENCE)
+            listen()
+
+        listener._listen = late
+        server.kill()
+        server.start()
+        sent = [there.send_json("a", {"n": n}) for n in range(150)]
+        let.set()
+        assert ids(peer, 150) == sent
+        assert joined.gap

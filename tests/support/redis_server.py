@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from tempfile import gettempdir
 from time import monotonic, sleep
 
 import pytest
@@ -30,7 +31,8 @@ class RedisServer:
         self._command = ["redis-server", *([str(config)] if config is not None else [])]
         self._command += [f"--port {self.port}", "--bind 127.0.0.1", *options]
         if config is None:
-            self._command += ["--save", "", "--appendonly", "no"]
+            # A replica writes what it gets from its primary into a file, all the same.
+            self._command += ["--save", "", "--appendonly", "no", f"--dir {gettempdir()}"]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
