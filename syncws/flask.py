@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -38,6 +37,7 @@ from .handlers import attributes_for_views
 from .options import Options, RawRouteOptions, RouteOptions
 from .session.running import check_handler
 from .session.units import messages_in_units
+from .system.logs import logger
 from .upgrade.application import ROUTE_KEY, application_instead, open_session, refuse
 from .upgrade.handshake import Accept, Reject, negotiate
 from .upgrade.readable import readable_if_asked
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSockets", "messages", "upgrade_view"]
 
-logger = logging.getLogger("syncws")
 
 _OPTION_NAMES = frozenset(field.name for field in dataclasses.fields(Options))
 

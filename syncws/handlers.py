@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .close import CloseReason
 from .errors import ConnectionClosed
 from .session.running import FAILED, check_function, check_handler, check_unmade
+from .system.logs import logger
 
 if TYPE_CHECKING:
     from .session.raw import RawSession
@@ -31,7 +31,6 @@ __all__ = [
     "takes_session_first",
 ]
 
-logger = logging.getLogger("syncws")
 
 Handler = Callable[["Session"], Any]
 RawHandler = Callable[["RawSession"], Any]

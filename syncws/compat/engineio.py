@@ -8,7 +8,6 @@ All else stays engineio's: polling, the upgrade from it, origins, sizes.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ..close import CloseCode, CloseReason
 from ..errors import ConnectionClosed
 from ..options import Options
 from ..session.session import Session
+from ..system.logs import logger
 from ..upgrade.application import open_session, refuse
 from ..upgrade.handshake import Reject, negotiate
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketWSGI", "install"]
 
-logger = logging.getLogger("syncws")
 
 #: Bytes of a character in UTF-8, at most. engineio counts characters.
 _BYTES_OF_A_CHARACTER = 4

@@ -8,7 +8,6 @@ lists the differences.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..client.connect import connect as open_client
 from ..close import CloseReason
 from ..errors import HandshakeError
 from ..options import Options
+from ..system.logs import logger
 from ..upgrade.application import note_refusal
 from ..upgrade.connectors import connector_for
 from ..upgrade.early import EARLY_KEY, open_on_socket
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "ConnectionClosed", "ConnectionError", "Server", "SimpleWebsocketError"]
 
-logger = logging.getLogger("syncws")
 
 _origin_warning = threading.Lock()  # taken for ever by the one warning
 

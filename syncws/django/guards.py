@@ -6,7 +6,6 @@ the handler, which runs after that: the handler's result closes the session then
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +14,10 @@ from django.http import Http404, HttpResponseBase
 
 from ..close import CloseCode, CloseReason
 from ..session.common import CommonSession
+from ..system.logs import logger
 
 __all__ = ["late_guards", "run_view"]
 
-logger = logging.getLogger("syncws")
 
 #: Modules whose decorators never refuse, such as ``sensitive_variables``.
 _NO_GUARDS = frozenset({"django.views.decorators.debug"})

@@ -11,7 +11,6 @@ A member that reads too slowly never holds up the sender, nor the others.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub"]
 
-logger = logging.getLogger("syncws")
 
 #: Messages that wait for a member, at most, before it is too slow.
 QUEUE = 100

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import threading
 import weakref
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..errors import HubError
 from ..session.session import Session
+from ..system.logs import logger
 from .bus import Bus
 from .history import History, Missed, to_message
 from .members import Member, Rooms
@@ -26,7 +26,6 @@ from .wire import NOTHING, Position
 
 __all__ = ["Joined", "Memberships"]
 
-logger = logging.getLogger("syncws")
 
 #: Messages that ``join()`` reads at once.
 BATCH = 100

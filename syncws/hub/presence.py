@@ -7,7 +7,6 @@ a room has members in this process, and ends with the last one.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable
@@ -16,11 +15,11 @@ from typing import Any
 
 from ..errors import HubError
 from ..system.deadline import bounded
+from ..system.logs import logger
 from .bus import Present
 
 __all__ = ["OnPresence", "Watcher"]
 
-logger = logging.getLogger("syncws")
 
 OnPresence = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 

@@ -8,7 +8,6 @@ not stop what it goes on doing.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import redis
 from redis.exceptions import ClusterDownError, ResponseError
 
 from ..errors import HubError
+from ..system.logs import logger
 from . import wire
 from .bus import Arrived, Bus, MisuseError, Present, RefusedError
 from .history import POSITION_KEPT, History, Missed
@@ -28,7 +28,6 @@ from .wire import NOTHING, Envelope, Position
 
 __all__ = ["RedisBus"]
 
-logger = logging.getLogger("syncws")
 
 Result = TypeVar("Result")
 

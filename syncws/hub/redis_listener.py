@@ -10,7 +10,6 @@ is there and everything that was published before has been read.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 import redis
 from redis.exceptions import ResponseError
 
+from ..system.logs import logger
 from ..system.wakeup import Wakeup
 from . import wire
 from .redis_commands import ENTER, LEAVE, TIMEOUT, TOUCH, Commands
@@ -26,7 +26,6 @@ from .redis_links import Links
 
 __all__ = ["Listener"]
 
-logger = logging.getLogger("syncws")
 
 #: Seconds that join() waits for its room to be subscribed to.
 SUBSCRIBE_TIMEOUT = 2.0

@@ -8,13 +8,13 @@ not be, the members in this process get it at once, without an id.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections import OrderedDict
 
 from ..close import CloseReason, check_sendable
 from ..errors import HubError
 from ..protocol.prepared import PreparedMessage
+from ..system.logs import logger
 from . import wire
 from .bus import Bus, MisuseError, RefusedError
 from .history import History, to_envelope, to_message
@@ -24,7 +24,6 @@ from .wire import Envelope, Position
 
 __all__ = ["Courier"]
 
-logger = logging.getLogger("syncws")
 
 #: Messages of which it is not known whether the bus has got them, and that the members in this
 #: process are not to get twice.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ..system.logs import logger
 from ..system.tls import make_transport
 from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerConnection", "ServerConnector"]
 
-logger = logging.getLogger("syncws")
 access_logger = logging.getLogger("syncws.access")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 import selectors
 import socket
 import ssl
@@ -26,6 +25,7 @@ from ..options import check_timeout
 from ..session.registry import Registry
 from ..session.running import check_function
 from ..system.deadline import Deadline
+from ..system.logs import logger
 from ..upgrade.application import WebSocketUpgrade, busy, refuse
 from ..upgrade.respond import carry_out_upgrades
 from .connection import ServerConnection
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-logger = logging.getLogger("syncws")
 
 #: How many connections beyond the bound are answered with 503. Further ones are closed
 #: without a response.

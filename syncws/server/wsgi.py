@@ -6,7 +6,6 @@ Nothing here knows WebSockets, except that HTTP ends with a 101.
 from __future__ import annotations
 
 import io
-import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ from wsgiref.util import FileWrapper, is_hop_by_hop
 
 import h11
 
+from ..system.logs import logger
 from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.handshake import Reject
 from .http1 import BadRequestError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponseWriter", "answer_request", "make_environ", "run_application"]
 
-logger = logging.getLogger("syncws")
 
 # RFC 9112 section 4. The reason phrase is optional in HTTP, but not in WSGI.
 _STATUS = re.compile(r"([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")

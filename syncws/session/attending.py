@@ -24,13 +24,13 @@ the socket afterwards.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..close import CloseCode, CloseReason
+from ..system.logs import logger
 from ..system.rarely import Rarely
 from ..system.scheduler import SCHEDULER
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Pinger"]
 
-logger = logging.getLogger("syncws")
 
 _LOG_NO_THREAD = Rarely(60.0)
 
@@ -232,10 +231,12 @@ class Pinger:
 
     def _attend(self, now: float) -> float | None:
         """Do what is due; gives the moment when something will be, None for never."""
-        dues = [self._ending.deadline, self._reader.fault_deadline]
-        if self._ending.deadline is not None and now >= self._ending.deadline:
+        # Each is read once: another thread may change it meanwhile.
+        end_deadline, fault_deadline = self._ending.deadline, self._reader.fault_deadline
+        dues = [end_deadline, fault_deadline]
+        if end_deadline is not None and now >= end_deadline:
             self._ending.finish(CloseReason())
-        elif self._reader.fault_deadline is not None and now >= self._reader.fault_deadline:
+        elif fault_deadline is not None and now >= fault_deadline:
             self._reader.fail_now()
         if self._writer.wants_room:
             stuck_until = self._writer.blocked_since + self.timeout
@@ -289,7 +290,7 @@ class Pinger:
         return (
             arriving
             or self._transport.received != self._heard
-            or self._reader.held_back
+            or self._reader.handler_is_behind
             or self._reader.unread
             or self._transport.readable()
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import BaseSession
 from ..close import CloseCode, CloseReason
+from ..options import check_timeout
+from ..system.deadline import bounded
 from .running import SessionT, check_handler, run_handler
 
 if TYPE_CHECKING:
@@ -67,8 +69,9 @@ class CommonSession(BaseSession):
 
     def wait_closed(self, timeout: float | None = None) -> CloseReason:
         """Wait for the session to end; raises ``TimeoutError`` after ``timeout`` seconds."""
+        timeout = check_timeout("timeout", timeout)
         try:
-            return self._ending.closed.result(timeout)
+            return self._ending.closed.result(None if timeout is None else bounded(timeout))
         except FutureTimeoutError:  # not the built-in one before Python 3.11
             raise TimeoutError(f"the session has not ended within {timeout} s") from None
 

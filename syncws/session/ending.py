@@ -54,7 +54,8 @@ class Ending:
         self._wakeup = wakeup
         # Guards all below. Held for a few instructions, never over I/O,
         # and no other lock is taken under it.
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may close the session in a thread that holds it.
+        self._lock = threading.RLock()
         #: Set from the moment the end has begun: nothing more may be sent.
         self.reason: CloseReason | None = None
         #: The moment (monotonic) by which the end has to be finished.
@@ -129,7 +130,7 @@ class Ending:
 
         The child has only one thread, so nothing else uses this object.
         """
-        self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._lock = threading.RLock()  # a thread of the parent may have held it
         self.reason = _FORKED
         self.finished = self._published = True
         self._closed = None

@@ -23,6 +23,7 @@ from wsproto.frame_protocol import Opcode
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConcurrencyError, SendTimeoutError
+from ..options import check_timeout
 from ..protocol.events import Fault
 from ..protocol.raw_frames import (
     Frame,
@@ -141,7 +142,7 @@ class RawSession(CommonSession):
         if not self._receiving.acquire(blocking=False):
             raise ConcurrencyError(_SECOND_READER)
         try:
-            return self._receive(timeout)
+            return self._receive(check_timeout("timeout", timeout))
         except DeadlineError:
             raise TimeoutError(f"no frame within {timeout} s") from None
         finally:
@@ -197,8 +198,7 @@ class RawSession(CommonSession):
         """
         if not isinstance(frame, Frame):
             raise TypeError(f"send_frame() sends a Frame, not {type(frame).__name__}")
-        if timeout is None:
-            timeout = self._timeout
+        timeout = self._timeout if timeout is None else check_timeout("timeout", timeout)
         if not self._writing.acquire(timeout=_lock_timeout(timeout)):
             raise TimeoutError(
                 f"other threads were writing for {timeout} s; nothing was sent, try again"
@@ -313,8 +313,10 @@ class RawSession(CommonSession):
             return
         deadline = monotonic() + self._close_timeout
         self._ending.begin(reason, deadline)
-        self._owed = reason
+        # In this order: a thread that sees the Close sent sees also that sending is over, and a
+        # thread that sees that finds the reason for it.
         self._sending_over = True
+        self._owed = reason
         SCHEDULER.schedule(self, deadline)
         self._send_owed()
 

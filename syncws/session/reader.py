@@ -20,12 +20,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from threading import get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConcurrencyError
 from ..protocol.events import Fault, Part, PeerClose, Ping, Pong
+from ..system.deadline import bounded
 from ..system.transport import BrokenError, DeadlineError
 from .read_ahead import ReadAhead
 
@@ -87,6 +89,9 @@ class Reader:
         self._unwaited = 0
         self.receiving = threading.Lock()
         self.read_lock = threading.Lock()
+        # The thread that is in receive(), by its ident. A signal handler may run in that thread
+        # and close the session there. Written under receiving.
+        self._receiver: int | None = None
         # Put in under read_lock, taken out under receiving.
         self._queue = ReadAhead()
         # Whose parts are being received: from the first of a message to the
@@ -181,12 +186,13 @@ class Reader:
         deadline = None if timeout is None else monotonic() + timeout
         if not self.read_lock.acquire(blocking=False):
             # The ping thread or a close() has its turn, which has an end.
-            wait = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+            wait = -1 if timeout is None else bounded(timeout)
             if not self.read_lock.acquire(timeout=wait):
                 if self._queue:
                     return self._take_queued()
                 raise TimeoutError(f"no message within {timeout} s")
         item = None
+        self._receiver = get_ident()
         try:
             if streaming and not self._queue:
                 self._protocol.streaming = True
@@ -197,6 +203,7 @@ class Reader:
         finally:
             if streaming and item is None:
                 self._protocol.streaming = False
+            self._receiver = None
             self.read_lock.release()
 
     def _next_message(self, deadline: float | None) -> str | bytes | Part:
@@ -283,6 +290,15 @@ class Reader:
         """Whether reading ahead has stopped: the queue is full, or a fault ends it."""
         return self._fault is not None or self._queue.is_full(self._protocol.kept_size)
 
+    @property
+    def handler_is_behind(self) -> bool:
+        """Whether messages wait for the handler, so many that reading has stopped.
+
+        The part of an unfinished message that has arrived does not count: a peer could switch
+        keepalive off with it.
+        """
+        return self._fault is not None or self._queue.is_full(0)
+
     def stand_in(self) -> bool:
         """One turn in the handler's place: read what has arrived, never wait for more.
 
@@ -337,14 +353,22 @@ class Reader:
 
     # For close()
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether this thread is in ``receive()``: it runs a signal handler now."""
+        return self._receiver == get_ident()
+
+    def _acquire_to_end(self, timeout: float) -> bool:
+        """Acquire ``read_lock``; not in a signal handler, which would wait for its own thread."""
+        return not self.interrupted and self.read_lock.acquire(timeout=bounded(timeout))
+
     def read_to_the_end(self, deadline: float) -> None:
         """Read until the closing handshake is over, or until ``deadline``.
 
         Messages that still arrive are kept for a later ``receive()`` as far as
         the queue has room, and thrown away beyond: this side has closed.
         """
-        wait = min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
-        if not self.read_lock.acquire(timeout=wait):
+        if not self._acquire_to_end(deadline - monotonic()):
             return
         try:
             if self._fault is not None:
@@ -379,7 +403,7 @@ class Reader:
         That is what lies in the system's buffer: its size bounds the queue,
         this once. Waits for nothing but another reader's turn.
         """
-        if not self.read_lock.acquire(timeout=self._close_timeout):
+        if not self._acquire_to_end(self._close_timeout):
             return
         try:
             # Until nothing has arrived any more, or means nothing.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConnectionClosed
+from ..system.logs import logger
 from .units import units_end
 
 __all__ = [
@@ -20,8 +20,6 @@ __all__ = [
     "check_unmade",
     "run_handler",
 ]
-
-logger = logging.getLogger("syncws")
 
 
 class Runnable(Protocol):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from ..close import CloseCode, CloseReason, check_sendable
 from ..errors import ConnectionClosed, ConnectionClosedOK
-from ..options import check_seconds
+from ..options import check_seconds, check_timeout
 from ..protocol.json_text import json_text
 from ..protocol.messages import Protocol
 from ..protocol.prepared import PreparedMessage
@@ -122,8 +122,11 @@ class Session(CommonSession):
         Raises ``TimeoutError`` when no message came in time: nothing is lost
         and the call can be repeated. Raises ``ConnectionClosed`` once the
         session has ended *and* every message received before was delivered.
-        Raises ``ConcurrencyError`` while another thread is in ``receive()``.
+        Raises ``ConcurrencyError`` while another thread is in ``receive()``,
+        and ``ValueError`` for a ``timeout`` that is not a number.
         """
+        if timeout is not None:
+            timeout = check_timeout("timeout", timeout)
         return self._reader.receive(timeout)
 
     def receive_stream(self, timeout: float | None = None) -> BinaryIO | TextIO:
@@ -140,7 +143,7 @@ class Session(CommonSession):
         other methods lose what they had read. Receiving the next message skips
         what has not been read of this one.
         """
-        return receive_stream(self._reader, timeout)
+        return receive_stream(self._reader, check_timeout("timeout", timeout))
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Messages until the session ends; quietly if it ends well.
@@ -161,7 +164,7 @@ class Session(CommonSession):
         session goes on.
         """
         try:
-            return json.loads(self._reader.receive(timeout))
+            return json.loads(self.receive(timeout))
         except RecursionError:
             raise ValueError("the message is JSON nested too deeply") from None
 
@@ -189,8 +192,7 @@ class Session(CommonSession):
         Raises ``TimeoutError`` when other threads' messages took too long:
         nothing was sent, and the session goes on.
         """
-        if timeout is None:
-            timeout = self._pinger.timeout
+        timeout = self._pinger.timeout if timeout is None else check_timeout("timeout", timeout)
         try:
             if isinstance(data, (str, bytes, bytearray, memoryview)):
                 self._writer.send(data, timeout)
@@ -230,8 +232,7 @@ class Session(CommonSession):
         ``TimeoutError`` after it; nothing is lost. Allowed while the session is
         closing; does nothing once it has ended.
         """
-        if timeout is None:
-            timeout = self._pinger.timeout
+        timeout = self._pinger.timeout if timeout is None else check_timeout("timeout", timeout)
         deadline = monotonic() + timeout
         if self._outgoing is not None:
             self._outgoing.flush(timeout)
@@ -337,11 +338,16 @@ class Session(CommonSession):
         still be received afterwards. Does nothing when the session has ended;
         when a Close was already sent, waits for that one's end.
 
+        A signal handler may call it. If the signal has interrupted ``receive()``
+        or ``send()`` in the same thread, ``close()`` returns at once. The
+        interrupted call goes on, and the session ends within ``timeout``.
+
         Raises ``TypeError`` or ``ValueError`` for a code or a reason that can
         not be sent (RFC 6455 section 7.4: 1000 to 1014 except 1004 to 1006, or
         3000 to 4999, and 123 bytes).
         """
         check_sendable(code, reason)
+        timeout = check_timeout("timeout", timeout)
         self._end(CloseReason(code, reason), timeout)
 
     def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
@@ -349,10 +355,14 @@ class Session(CommonSession):
         if self._ending.finished:
             return
         deadline = monotonic() + (self.close_timeout if timeout is None else timeout)
+        # In a signal handler, what it has interrupted can not be waited for.
+        interrupted = self._reader.interrupted or self._writer.interrupted
         if self._outgoing is not None:
-            self._outgoing.finish(reason, deadline)
+            self._outgoing.finish(reason, monotonic() if interrupted else deadline)
         self._ending.begin(reason, deadline)
         self._writer.close()
+        if interrupted:
+            return  # it goes on when the signal handler returns, and ends by the deadline
         self._reader.read_to_the_end(deadline)
         self._ending.finish(reason)
 

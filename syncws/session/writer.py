@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,6 +65,8 @@ class Writer:
         #: Held over encoding and writing; see the top of the file. The lock of
         #: ``Ending`` may be taken under it, the reader's locks never.
         self.write_lock = threading.Lock()
+        # The thread that writes a frame and may wait for the peer, by its ident. Under write_lock.
+        self._sender: int | None = None
         # The slots, emptied under write_lock. The latest pong only, put in by
         # who reads; and whether the Close of the end that has begun is wanted.
         self._pong: list[bytes] = []
@@ -381,6 +384,7 @@ class Writer:
         if self._backlog:
             head = self._backlog + head
             self._backlog = b""
+        self._sender = get_ident()
         try:
             self._transport.send(head, payload, timeout)
         except DeadlineError:
@@ -398,6 +402,13 @@ class Writer:
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write was interrupted", "error")
             )
             raise
+        finally:
+            self._sender = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether this thread is in ``send()``: it runs a signal handler now."""
+        return self._sender == get_ident()
 
     def _write_backlog(self) -> bool:
         """Write what is left of control frames; False when the socket is full."""

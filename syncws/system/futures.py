@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from concurrent.futures import Future
 from typing import TypeVar
+
+from .logs import logger
 
 __all__ = ["resolve"]
 
 Result = TypeVar("Result")
-
-logger = logging.getLogger("syncws")
 
 
 def resolve(future: Future[Result], result: Result | BaseException) -> None:

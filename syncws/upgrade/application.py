@@ -8,7 +8,6 @@ response and no WebSocket opens.
 from __future__ import annotations
 
 import functools
-import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -22,6 +21,7 @@ from ..session.raw import RawSession
 from ..session.registry import REGISTRY
 from ..session.running import check_handler, run_handler
 from ..session.session import Session
+from ..system.logs import logger
 from .clients import admit
 from .connectors import connector_for
 from .handshake import (
@@ -51,7 +51,6 @@ __all__ = [
     "websocket",
 ]
 
-logger = logging.getLogger("syncws")
 
 #: The bounds of Retry-After, in seconds. Each client gets a number of its own, so that clients
 #: refused together do not come back together.

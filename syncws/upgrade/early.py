@@ -8,13 +8,13 @@ its request and keeps the framework's answer out of the WebSocket.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..close import CloseCode, CloseReason
 from ..session.registry import REGISTRY
 from ..session.running import FAILED
+from ..system.logs import logger
 from .application import busy, make_session
 from .clients import admit
 from .connectors import accept_on_socket, connector_for
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EARLY_KEY", "EarlySession", "allow_early_sessions", "open_on_socket"]
 
-logger = logging.getLogger("syncws")
 
 #: The key of the environ for the request's :class:`EarlySession`.
 EARLY_KEY = "syncws.early"

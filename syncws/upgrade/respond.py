@@ -9,11 +9,11 @@ request, such as a database connection, before the session begins.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from ..protocol.headers import RESERVED
+from ..system.logs import logger
 from .application import (
     WebSocketUpgrade,
     application_instead,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..handlers import Handler, RawHandler
     from ..options import RawRouteOptions, RouteOptions
 
-logger = logging.getLogger("syncws")
 
 __all__ = ["NOT_FOR_101", "ResponseParts", "carry_out_upgrades", "respond"]
 

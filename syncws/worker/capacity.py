@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import resource
 import threading
 from typing import Any
 
+from ..system.logs import logger
 from ..system.rarely import Rarely
 
 __all__ = ["Capacity", "RareWarning", "check_limits"]
 
-logger = logging.getLogger("syncws")
 
 #: Seconds between two warnings of one kind: peers decide how often its cause occurs.
 WARN_EVERY = 60.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import selectors
 import socket
 import threading
@@ -26,6 +25,7 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
 from ..session.registry import stats
+from ..system.logs import logger
 from ..upgrade.application import busy, refuse
 from ..upgrade.connectors import CONNECTION_KEY
 from ..upgrade.handshake import Reject
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["WebSocketWorker"]
-
-logger = logging.getLogger("syncws")
 
 
 class _Outcome(Enum):
@@ -366,8 +364,8 @@ def _log_where_gunicorn_does(log: Any) -> None:
     ``dictConfig()`` and ``fileConfig()`` disable every logger that they do not name, unless
     they are told otherwise. The tracebacks of handlers would be lost.
     """
-    logger.disabled = False
+    logger.logger.disabled = False
     if not logger.hasHandlers():
         for handler in log.error_log.handlers:
-            logger.addHandler(handler)
+            logger.logger.addHandler(handler)
         logger.setLevel(log.error_log.level)
