@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSockets", "messages", "upgrade_view"]
 
-
 _OPTION_NAMES = frozenset(field.name for field in dataclasses.fields(Options))
 
 #: The prefix of options in ``app.config``.

@@ -31,7 +31,6 @@ __all__ = [
     "takes_session_first",
 ]
 
-
 Handler = Callable[["Session"], Any]
 RawHandler = Callable[["RawSession"], Any]
 

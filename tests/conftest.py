@@ -18,6 +18,7 @@ import pytest
 from syncws import CloseReason, RawSession
 from syncws.options import Options
 from syncws.session import attending
+from syncws.session.opening import Opening
 from syncws.session.session import Session
 from syncws.system.tls import make_transport
 
@@ -121,7 +122,7 @@ def make_session(ends_with_its_test: ExitStack) -> MakeSession:
         ours, theirs = sockets or tcp_pair()
         environ = {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/test"}
         session = Session(
-            make_transport(ours), Options(**options), environ=environ, received=received
+            Opening(make_transport(ours), Options(**options), environ, received=received)
         )
         peer = Peer(theirs)
         ends_with_its_test.callback(end, session, ours, peer)
@@ -156,11 +157,13 @@ def make_raw(ends_with_its_test: ExitStack) -> MakeRaw:
     ) -> tuple[RawSession, Peer]:
         ours, theirs = tcp_pair()
         session = RawSession(
-            make_transport(ours),
-            Options(raw=True, **options),
-            environ={"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/raw"},
-            extensions=extensions,
-            received=received,
+            Opening(
+                make_transport(ours),
+                Options(raw=True, **options),
+                {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/raw"},
+                extensions=extensions,
+                received=received,
+            )
         )
         peer = Peer(theirs)
         ends_with_its_test.callback(end, session, ours, peer)

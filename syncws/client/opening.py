@@ -5,7 +5,6 @@ A redirect begins them again. Everything shares one deadline.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import ssl
@@ -18,6 +17,7 @@ from ..options import Options, SessionOptions, check_timeout
 from ..protocol.headers import Headers, check_headers
 from ..session.frame_log import begin_frame_log, logging_transport
 from ..system.deadline import Deadline
+from ..system.logs import logger
 from ..system.transport import BrokenError, DeadlineError, Transport
 from ..version import __version__
 from .handshake import RESERVED, ClientHandshake, Opened
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["USER_AGENT", "ConnectOptions", "open_session"]
-
-logger = logging.getLogger("syncws")
 
 USER_AGENT = f"syncws/{__version__}"
 

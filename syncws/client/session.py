@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..close import CloseCode, CloseReason
+from ..session.opening import Opening
 from ..session.session import Session
 
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ class ClientSession(Session):
         if address is not None:
             environ.update(REMOTE_ADDR=address[0], REMOTE_PORT=str(address[1]))
         super().__init__(
-            transport,
-            options,
-            environ=environ,
-            client=True,
-            subprotocol=opened.subprotocol,
-            deflate=opened.deflate,
-            received=opened.received,
+            Opening(
+                transport,
+                options,
+                environ,
+                client=True,
+                subprotocol=opened.subprotocol,
+                deflate=opened.deflate,
+                received=opened.received,
+            )
         )
         self.response_headers = opened.headers
         self._socket = sock
@@ -72,7 +75,7 @@ class ClientSession(Session):
     def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
         """End the session as ``Session._end()`` does, and conclude it too: no server does."""
         super()._end(reason, timeout)
-        self._have_the_last_word()
+        self._publish_end()
 
     def _close_socket(self, _: Future[CloseReason]) -> None:
         """Close the socket after the end, in the thread that publishes the end.

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketWSGI", "install"]
 
-
 #: Bytes of a character in UTF-8, at most. engineio counts characters.
 _BYTES_OF_A_CHARACTER = 4
 

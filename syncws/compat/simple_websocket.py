@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "ConnectionClosed", "ConnectionError", "Server", "SimpleWebsocketError"]
 
-
 _origin_warning = threading.Lock()  # taken for ever by the one warning
 
 

@@ -18,7 +18,6 @@ from ..system.logs import logger
 
 __all__ = ["late_guards", "run_view"]
 
-
 #: Modules whose decorators never refuse, such as ``sensitive_variables``.
 _NO_GUARDS = frozenset({"django.views.decorators.debug"})
 

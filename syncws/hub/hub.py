@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub"]
 
-
 #: Messages that wait for a member, at most, before it is too slow.
 QUEUE = 100
 #: Seconds for which a member that has left still counts: a page that is loaded again, or a

@@ -26,7 +26,6 @@ from .wire import NOTHING, Position
 
 __all__ = ["Joined", "Memberships"]
 
-
 #: Messages that ``join()`` reads at once.
 BATCH = 100
 #: How many queues full of messages a member may take while it catches up with a room that goes on.

@@ -20,7 +20,6 @@ from .bus import Present
 
 __all__ = ["OnPresence", "Watcher"]
 
-
 OnPresence = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 
 #: Seconds between two looks at one room, at least: a thousand joins are not a thousand looks.

@@ -28,7 +28,6 @@ from .wire import NOTHING, Envelope, Position
 
 __all__ = ["RedisBus"]
 
-
 Result = TypeVar("Result")
 
 #: Messages that are read at once, when some were missed.

@@ -26,7 +26,6 @@ from .redis_links import Links
 
 __all__ = ["Listener"]
 
-
 #: Seconds that join() waits for its room to be subscribed to.
 SUBSCRIBE_TIMEOUT = 2.0
 #: Seconds between signs of life, and after how many the members of a process that gives none

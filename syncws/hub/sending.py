@@ -24,7 +24,6 @@ from .wire import Envelope, Position
 
 __all__ = ["Courier"]
 
-
 #: Messages of which it is not known whether the bus has got them, and that the members in this
 #: process are not to get twice.
 UNCERTAIN = 1000

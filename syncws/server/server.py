@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-
 #: How many connections beyond the bound are answered with 503. Further ones are closed
 #: without a response.
 REFUSED_AT_ONCE = 16

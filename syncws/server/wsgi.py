@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponseWriter", "answer_request", "make_environ", "run_application"]
 
-
 # RFC 9112 section 4. The reason phrase is optional in HTTP, but not in WSGI.
 _STATUS = re.compile(r"([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 

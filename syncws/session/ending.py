@@ -48,14 +48,20 @@ _FORKED = CloseReason(
 class Ending:
     """Whether, why and until when a session is ending. For any thread."""
 
-    def __init__(self, session: BaseSession, transport: Transport, wakeup: Wakeup) -> None:
+    def __init__(
+        self, session: BaseSession, transport: Transport, wakeup: Wakeup, *, client: bool = False
+    ) -> None:
         self._session = session
         self._transport = transport
         self._wakeup = wakeup
-        # Guards all below. Held for a few instructions, never over I/O,
-        # and no other lock is taken under it.
-        # Reentrant: a signal handler may close the session in a thread that holds it.
+        self._client = client
+        # Guards all below. Held for a few instructions, never over I/O, and no other lock is taken
+        # under it. Reentrant, since a signal handler may close a session in the thread that it
+        # has interrupted here.
         self._lock = threading.RLock()
+        # Whether each side's Close has gone over the connection, whole.
+        self._close_sent = False
+        self._close_received = False
         #: Set from the moment the end has begun: nothing more may be sent.
         self.reason: CloseReason | None = None
         #: The moment (monotonic) by which the end has to be finished.
@@ -89,6 +95,26 @@ class Ending:
             if self.deadline is None or deadline < self.deadline:
                 self.deadline = deadline
         self._wakeup.set()
+
+    def close_sent(self) -> None:
+        """Our Close has been written whole."""
+        with self._lock:
+            self._close_sent = True
+        self._finish_after_both()
+
+    def close_received(self) -> None:
+        """The peer's Close has been received."""
+        with self._lock:
+            self._close_received = True
+        self._finish_after_both()
+
+    def _finish_after_both(self) -> None:
+        """The server ends TCP first (RFC 6455 section 7.1.1). A client waits for that, up to the
+        deadline of the end."""
+        with self._lock:
+            both = self._close_sent and self._close_received
+        if both and not self._client:
+            self.finish(CloseReason())
 
     def finish(self, reason: CloseReason) -> None:
         """Shut the connection down. ``reason`` counts if the end had not begun."""

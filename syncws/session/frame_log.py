@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..system.logs import logger
 from ..system.tls import TlsTransport, make_transport
 from ..system.transport import Transport
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from .common import CommonSession
 
 __all__ = ["FrameLines", "begin_frame_log", "logging_transport"]
-
-logger = logging.getLogger("syncws")
 
 #: Bytes of a payload that are shown.
 SHOWN = 64

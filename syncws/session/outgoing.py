@@ -14,11 +14,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from ..close import CloseReason
+from ..system.deadline import bounded
 from ..system.futures import resolve
+from ..system.patience import Patience
 from .streams import as_binary
 
 if TYPE_CHECKING:
     from ..errors import ConnectionClosed
+    from ..system.transport import Transport
     from .ending import Ending
     from .streams import Sendable
 
@@ -79,9 +82,9 @@ class Outgoing:
         with self._changed:
             if not self._changed.wait_for(
                 lambda: len(self._messages) < self._capacity or self._over() is not None,
-                min(max(0.0, wait), threading.TIMEOUT_MAX),
+                bounded(wait),
             ):
-                raise TimeoutError(f"the channel was full for {wait} s; the message was not sent")
+                raise TimeoutError(f"the channel was full for {wait:g} s; the message was not sent")
             over = self._over()
             if over is not None:
                 raise over
@@ -95,20 +98,23 @@ class Outgoing:
         """Send what was accepted, and close the session with 1000, within ``close_timeout``."""
         self._session.close()
 
-    def flush(self, timeout: float) -> None:
-        """Wait until all that was accepted before is dealt with.
+    def flush(self, transport: Transport, timeout: float, *, renewed: bool) -> float:
+        """Wait until every message accepted before has been sent or has failed. Returns the
+        seconds that are left.
 
-        Raises ``TimeoutError`` after ``timeout`` seconds. In the channel's own
-        thread, where callbacks run, that can not be waited for.
+        Raises ``TimeoutError`` when ``timeout`` seconds are over; if it is ``renewed``, they begin
+        anew whenever the peer reads. In the channel's own thread, where callbacks run, it does not
+        wait.
         """
         if threading.current_thread() is self._thread:
-            return
+            return timeout
+        patience = Patience(transport, timeout, renewed=renewed)
         with self._changed:
             accepted = self._accepted
-            if not self._changed.wait_for(
-                lambda: self._done >= accepted, min(max(0.0, timeout), threading.TIMEOUT_MAX)
-            ):
-                raise TimeoutError(f"messages were still waiting after {timeout} s")
+            while not self._changed.wait_for(lambda: self._done >= accepted, patience.left):
+                if patience.is_over():
+                    raise TimeoutError(f"messages were still waiting after {timeout:g} s")
+        return timeout if renewed else patience.left
 
     # For the session
 
@@ -122,7 +128,7 @@ class Outgoing:
             self._closed = self._closed or reason
             self._changed.notify_all()
             if threading.current_thread() is not self._thread:
-                left = min(max(0.0, deadline - monotonic()), threading.TIMEOUT_MAX)
+                left = bounded(deadline - monotonic())
                 self._changed.wait_for(lambda: self._done >= self._accepted, left)
 
     def join(self, timeout: float) -> None:

@@ -36,8 +36,9 @@ class Pings:
     """
 
     def __init__(self) -> None:
-        # Guards both queues. Held for a few instructions, never over I/O.
-        self._lock = threading.Lock()
+        # Guards both queues. Held for a few instructions, never over I/O. Reentrant, since a
+        # signal handler may ping in the thread that it has interrupted here.
+        self._lock = threading.RLock()
         # Lists: they are short, and an empty one costs a tenth of a deque.
         self._outstanding: list[Outstanding] = []
         self._results: list[tuple[Future[float], float | Exception]] = []
@@ -84,6 +85,12 @@ class Pings:
     def due(self) -> bool:
         """Whether there are futures to publish."""
         return bool(self._results)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the answer to a ping."""
+        with self._lock:
+            return any(ping.answered is not None for ping in self._outstanding)
 
     def forget(self, payload: bytes) -> None:
         """A ping that was noted could not be sent."""

@@ -1,11 +1,11 @@
 """The session: the blocking API that handlers use.
 
-Concurrency: every method may be called from any thread. One thread at a time
-may be in ``receive()``; any number may send, ping and close at the same time,
-and messages go out whole, one after the other. ``close()`` and ``terminate()``
-wake a thread that is blocked in ``receive()`` or ``send()``. Callbacks of the
-futures run in the session's ping thread, or in the handler's once that has
-returned, and have to be quick: while one runs, nobody keeps the session alive.
+Concurrency: every method may be called from any thread. One thread at a time may be in
+``receive()``; any number may send, ping and close at the same time, and messages go out whole, one
+after the other. ``close()`` and ``terminate()`` wake a thread that is blocked in ``receive()`` or
+``send()``. A signal handler may call both, too. Callbacks of the futures run in the session's ping
+thread, or in the handler's thread once the handler has returned. They have to be quick: while one
+runs, the session is not kept alive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from ..close import CloseCode, CloseReason, check_sendable
@@ -24,11 +23,13 @@ from ..options import check_seconds, check_timeout
 from ..protocol.json_text import json_text
 from ..protocol.messages import Protocol
 from ..protocol.prepared import PreparedMessage
+from ..system.deadline import Deadline, bounded
 from ..system.transport import BrokenError
 from ..system.wakeup import Wakeup
-from .attending import Pinger
+from .attending import Attending
 from .common import CommonSession, Traffic
 from .ending import Ending
+from .keepalive import Keepalive
 from .limited import LimitedReader
 from .outgoing import CAPACITY, Outgoing
 from .pings import Pings
@@ -42,11 +43,7 @@ from .streams import (
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
-
-    from ..options import Options
-    from ..protocol.deflate import DeflateExtension
-    from ..system.transport import Transport
+    from .opening import Opening
 
 __all__ = ["Session"]
 
@@ -58,37 +55,26 @@ class Session(CommonSession):
     ``subprotocol`` the subprotocol agreed on, or None.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        options: Options,
-        *,
-        environ: WSGIEnvironment,
-        client: bool = False,
-        subprotocol: str | None = None,
-        deflate: DeflateExtension | None = None,
-        received: bytes = b"",
-    ) -> None:
-        self.environ = environ
-        self.subprotocol = subprotocol
+    def __init__(self, opening: Opening) -> None:
+        options, transport = opening.options, opening.transport
+        self.environ = opening.environ
+        self.subprotocol = opening.subprotocol
         #: Seconds that the whole closing handshake may take.
-        self.close_timeout = min(options.close_timeout, threading.TIMEOUT_MAX)
+        self.close_timeout = bounded(options.close_timeout)
         self._transport = transport
         self._outgoing_lock = threading.Lock()
         self._outgoing: Outgoing | None = None
-        wakeup = Wakeup()
         protocol = Protocol(
-            client=client,
+            client=opening.client,
             masking=options.masking,
             max_message_size=options.max_message_size,
             max_frame_size=options.max_frame_size,
-            deflate=deflate,
+            deflate=opening.deflate,
         )
-        # What came right behind the handshake.
-        protocol.receive_data(received)
-        self._wakeup = wakeup
+        protocol.receive_data(opening.received)
+        self._wakeup = wakeup = Wakeup()
         self._pings = Pings()
-        self._ending = Ending(self, transport, wakeup)
+        self._ending = Ending(self, transport, wakeup, client=opening.client)
         self._writer = Writer(protocol, transport, self._ending, wakeup)
         make_reader = Reader if options.rate is None else partial(LimitedReader, options.rate)
         self._reader = make_reader(
@@ -100,48 +86,43 @@ class Session(CommonSession):
             wakeup,
             options.close_timeout,
         )
-        self._pinger = Pinger(
+        self._keepalive = Keepalive(options.ping_interval, options.timeout)
+        self._attending = Attending(
             self._reader,
             self._writer,
             self._ending,
             self._pings,
             transport,
             wakeup,
-            interval=options.ping_interval,
-            timeout=options.timeout,
+            keepalive=self._keepalive,
             name=self._ping_thread_name,
         )
 
     # Messages
 
     def receive(self, timeout: float | None = None) -> str | bytes:
-        """Wait for the next message: ``str`` for text, ``bytes`` for binary.
+        """Return the next message: ``str`` for text, ``bytes`` for binary.
 
-        ``timeout`` is in seconds; None waits for ever, 0 looks only.
+        ``timeout`` is in seconds. None waits for ever, 0 does not wait.
 
-        Raises ``TimeoutError`` when no message came in time: nothing is lost
-        and the call can be repeated. Raises ``ConnectionClosed`` once the
-        session has ended *and* every message received before was delivered.
-        Raises ``ConcurrencyError`` while another thread is in ``receive()``,
-        and ``ValueError`` for a ``timeout`` that is not a number.
+        Raises ``TimeoutError`` if no message arrives in time: no message is lost, and you can call
+        it again. Raises ``ConnectionClosed`` once the session has ended *and* every message
+        received before was delivered. Raises ``ConcurrencyError`` while another thread is in
+        ``receive()``.
         """
-        if timeout is not None:
-            timeout = check_timeout("timeout", timeout)
-        return self._reader.receive(timeout)
+        return self._reader.receive(check_timeout("timeout", timeout))
 
     def receive_stream(self, timeout: float | None = None) -> BinaryIO | TextIO:
         """Wait for the next message, and read it as a file while it arrives.
 
-        The file is a text file for text, a binary one for binary; both end
-        where the message does. Memory is bounded, however large the message:
-        what the file's user has not read holds the peer back. Only
-        ``max_message_size`` still limits it.
+        The file is a text file for text, a binary one for binary. It ends where the message ends.
+        Memory is bounded, however large the message: while you do not read the file, the peer is
+        not read either. Only ``max_message_size`` limits the message.
 
-        ``timeout`` is in seconds, for the message to begin and for each wait
-        for more of it. Raises what ``receive()`` does, and so do the file's
-        methods; after a ``TimeoutError`` from ``read1()`` nothing is lost, the
-        other methods lose what they had read. Receiving the next message skips
-        what has not been read of this one.
+        ``timeout`` is in seconds, for the beginning of the message and for each wait for more of
+        it. This method and those of the file raise what ``receive()`` raises. After a
+        ``TimeoutError`` from ``read1()`` nothing is lost; the other methods of the file lose the
+        bytes that they had read. Receiving the next message skips the rest of this one.
         """
         return receive_stream(self._reader, check_timeout("timeout", timeout))
 
@@ -160,8 +141,8 @@ class Session(CommonSession):
     def receive_json(self, timeout: float | None = None) -> Any:
         """As ``receive()``, for a message of JSON.
 
-        Raises ``ValueError`` (``json.JSONDecodeError``) when it is none; the
-        session goes on.
+        Raises ``ValueError`` (``json.JSONDecodeError``) if the message is not JSON; the session
+        goes on.
         """
         try:
             return json.loads(self.receive(timeout))
@@ -172,49 +153,51 @@ class Session(CommonSession):
         """Send a message: ``str`` as text, a bytes-like object as binary, or a
         :class:`PreparedMessage`.
 
-        An iterable of either, or a file, is sent as one message in fragments,
-        each as soon as there is something to send (of a text file, 64 Ki
-        characters or its end); other threads' messages wait meanwhile, and what
-        makes the parts can not send itself (``RuntimeError``). If it raises, so
-        does ``send()``, and the session, which can not go on with half a
-        message, is closed with 1011. A ``CloseReason`` closes the session with
-        its code and reason.
+        An iterable of either, or a file, is sent as one message in fragments, each as soon as
+        there is something to send (of a text file, 64 Ki characters or its end). Other threads'
+        messages wait meanwhile, and the code that makes the parts can not send itself
+        (``RuntimeError``). If it raises, so does ``send()``; the session can not go on with half a
+        message and is closed with 1011. A ``CloseReason`` closes the session with its code and
+        reason.
 
-        Waits for other threads' messages to go out, and then for the peer to
-        read, for ``timeout`` seconds at most each (None: the session's
-        ``timeout``). When this returns, the message has been handed to the
-        operating system whole.
+        ``send()`` waits for other threads' messages to be written, and then for the peer to read.
+        If you give a ``timeout``, it is the number of seconds for the whole call. Otherwise the
+        session's ``timeout`` counts, which is for a peer that reads *nothing* for so long: it
+        begins anew whenever the peer reads, so a slow peer gets a large message whole. When
+        ``send()`` returns, the operating system has taken the whole message.
 
-        Raises ``ConnectionClosed`` once the session is ending.
-        Raises ``SendTimeoutError``, which is a ``ConnectionClosedError`` and a
-        ``TimeoutError``, when the peer did not read in time: the message may
-        have been cut, so the session is terminated.
-        Raises ``TimeoutError`` when other threads' messages took too long:
-        nothing was sent, and the session goes on.
+        Raises ``ConnectionClosed`` once the session is ending. Raises ``SendTimeoutError``, which
+        is a ``ConnectionClosedError`` and a ``TimeoutError``, if the peer did not read in time: a
+        part of the message may have been written, so the session is terminated. Raises
+        ``TimeoutError`` if other threads' messages took too long: nothing was sent, and the
+        session goes on.
         """
-        timeout = self._pinger.timeout if timeout is None else check_timeout("timeout", timeout)
+        renewed = timeout is None
+        timeout = self._keepalive.timeout if timeout is None else check_timeout("timeout", timeout)
         try:
             if isinstance(data, (str, bytes, bytearray, memoryview)):
-                self._writer.send(data, timeout)
+                self._writer.send(data, timeout, renewed=renewed)
             elif isinstance(data, PreparedMessage):
-                self._writer.send_prepared(data, timeout)
+                self._writer.send_prepared(data, timeout, renewed=renewed)
             elif isinstance(data, CloseReason):
                 self.close(data.code, data.reason)
             elif (binary := as_binary(data)) is not None:
-                self._writer.send(binary, timeout)
+                self._writer.send(binary, timeout, renewed=renewed)
             else:
-                self._writer.send_parts(parts_of(data), timeout, self.close_timeout)
+                self._writer.send_parts(
+                    parts_of(data), timeout, self.close_timeout, renewed=renewed
+                )
         except BrokenError as exc:
             raise self._broken(exc) from exc
 
     def try_send(self, data: Sendable | CloseReason, timeout: float | None = None) -> bool:
-        """As ``send()``; gives True, or False when the session has ended, or ends
-        meanwhile, instead of raising ``ConnectionClosed``."""
+        """As ``send()``, but return False instead of raising ``ConnectionClosed``, and True once
+        the message is sent."""
         try:
             self.send(data, timeout)
         except ConnectionClosed as exc:
             if exc.session is not self:
-                raise  # of what makes the message
+                raise  # the code that makes the message uses another session
             return False
         return True
 
@@ -224,41 +207,39 @@ class Session(CommonSession):
         self.send(json_text(value), timeout)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until all that was sent before is written, by whichever thread:
-        messages of the outgoing channel, pongs, a Close. In a callback of the
-        channel it does not wait for the channel, whose thread it is in.
+        """Wait until everything that any thread sent before is written: messages of the outgoing
+        channel, pongs, a Close. In a callback of the channel it does not wait for the channel,
+        since it runs in the channel's thread.
 
-        ``timeout`` is in seconds (None: the session's ``timeout``). Raises
-        ``TimeoutError`` after it; nothing is lost. Allowed while the session is
-        closing; does nothing once it has ended.
+        ``timeout`` is the number of seconds for the whole call. None means the session's
+        ``timeout``, which begins anew whenever the peer reads. Raises ``TimeoutError`` when the
+        time is over; nothing is lost. Allowed while the session is closing; does nothing once it
+        has ended.
         """
-        timeout = self._pinger.timeout if timeout is None else check_timeout("timeout", timeout)
-        deadline = monotonic() + timeout
+        renewed = timeout is None
+        timeout = self._keepalive.timeout if timeout is None else check_timeout("timeout", timeout)
         if self._outgoing is not None:
-            self._outgoing.flush(timeout)
-        self._writer.flush(deadline - monotonic())
+            timeout = self._outgoing.flush(self._transport, timeout, renewed=renewed)
+        self._writer.flush(timeout, renewed=renewed)
 
     def _offer(self, message: PreparedMessage, room: int) -> bool:
-        """Send a message without ever waiting: what the peer has no room for yet
-        waits in a queue, as long as there are fewer than ``room`` in it.
+        """Send a message without ever waiting: it waits in a queue of ``room`` messages instead.
 
-        Gives False when there are not: then the message was not taken. What
-        waits goes out in order, and before what is sent later; a peer that
-        reads nothing of it for ``timeout`` seconds is dropped. Once the session
-        is ending messages are taken, and forgotten.
+        Returns False if the queue is full. Waiting messages go out before those that are sent
+        later. A peer that reads nothing of them for ``timeout`` seconds is dropped.
         """
         return self._writer.offer(message, room)
 
     def _forget_offers(self, number: int) -> int:
-        """Give up the ``number`` oldest of the offered messages that wait; gives how many."""
+        """Give up the ``number`` oldest of the offered messages that wait. Returns how many."""
         return self._writer.forget_offers(number)
 
     # The outgoing channel
 
     @property
     def outgoing(self) -> Outgoing:
-        """The channel for messages that are sent by a thread of the session's own;
-        opened, with room for 10, when first asked for."""
+        """The channel for messages that a thread of the session's own sends. It is opened, with
+        room for 10 messages, when you first ask for it."""
         with self._outgoing_lock:
             if self._outgoing is None:
                 self._outgoing = Outgoing(self, self._ending, CAPACITY)
@@ -267,8 +248,8 @@ class Session(CommonSession):
     def open_outgoing(self, capacity: int = CAPACITY) -> Outgoing:
         """Open the channel with room for ``capacity`` messages.
 
-        Raises ``RuntimeError`` when it is open already: a session has one, or
-        its messages would have no order.
+        Raises ``RuntimeError`` if it is open already: with two of them, messages would have no
+        order.
         """
         with self._outgoing_lock:
             if self._outgoing is not None:
@@ -279,48 +260,47 @@ class Session(CommonSession):
     # Keepalive
 
     def ping(self) -> Future[float]:
-        """Send a ping; the future gives the seconds until its pong came.
+        """Send a ping. The result of the future is the number of seconds until its pong arrived.
 
-        The pong is noticed while somebody is in ``receive()``, and within a
-        second otherwise. The future raises ``ConnectionClosed`` if the session
-        ends first. Blocks and raises as ``send()`` does.
+        The pong is noticed at once, whether or not a thread is in ``receive()``. The future raises
+        ``ConnectionClosed`` if the session ends first. Blocks and raises as ``send()`` does.
         """
         future: Future[float] = Future()
         future.set_running_or_notify_cancel()
         payload = self._pings.new(future)
-        if self._pings.due:
-            self._wakeup.set()
         try:
-            self._writer.ping(payload, self._pinger.timeout)
+            self._writer.ping(payload, self._keepalive.timeout, renewed=True)
         except BrokenError as exc:
             self._pings.forget(payload)
             raise self._broken(exc) from exc
         except (ConnectionClosed, TimeoutError):
             self._pings.forget(payload)
             raise
+        # While no thread is in receive(), the ping thread now waits for the pong.
+        self._wakeup.set()
         return future
 
     @property
     def ping_interval(self) -> float | None:
         """Seconds between pings, None for no pings. Can be set at any time."""
-        return self._pinger.interval
+        return self._keepalive.interval
 
     @ping_interval.setter
     def ping_interval(self, seconds: float | None) -> None:
         if seconds is not None:
             check_seconds("ping_interval", seconds)
-        self._pinger.interval = seconds
+        self._keepalive.interval = seconds
         self._wakeup.set()
 
     @property
     def timeout(self) -> float:
-        """Seconds that a pong, or a blocked write, may take. Can be set at any time."""
-        return self._pinger.timeout
+        """Seconds without a pong, or without progress of a write. Can be set at any time."""
+        return self._keepalive.timeout
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
         check_seconds("timeout", seconds)
-        self._pinger.timeout = seconds
+        self._keepalive.timeout = seconds
         self._wakeup.set()
 
     # The end
@@ -333,10 +313,12 @@ class Session(CommonSession):
     ) -> None:
         """Close the session: send a Close, wait for the peer's, end the connection.
 
-        All of it takes ``timeout`` seconds at most (None: ``close_timeout``);
-        then the connection is terminated. Messages received meanwhile can
-        still be received afterwards. Does nothing when the session has ended;
-        when a Close was already sent, waits for that one's end.
+        All of it takes ``timeout`` seconds at most (None: ``close_timeout``); then the connection
+        is terminated. Messages that arrive meanwhile can still be received afterwards. Does
+        nothing if the session has ended. If a Close was already sent, it waits for that one's end.
+
+        In a signal handler that has interrupted ``receive()`` or ``send()`` of this session, it
+        does not wait: the interrupted call goes on, and the session ends within ``timeout``.
 
         A signal handler may call it. If the signal has interrupted ``receive()``
         or ``send()`` in the same thread, ``close()`` returns at once. The
@@ -347,27 +329,32 @@ class Session(CommonSession):
         3000 to 4999, and 123 bytes).
         """
         check_sendable(code, reason)
-        timeout = check_timeout("timeout", timeout)
-        self._end(CloseReason(code, reason), timeout)
+        self._end(CloseReason(code, reason), check_timeout("timeout", timeout))
 
     def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
         """As ``close()``, for a reason with a cause of its own."""
         if self._ending.finished:
             return
-        deadline = monotonic() + (self.close_timeout if timeout is None else timeout)
-        # In a signal handler, what it has interrupted can not be waited for.
-        interrupted = self._reader.interrupted or self._writer.interrupted
-        if self._outgoing is not None:
-            self._outgoing.finish(reason, monotonic() if interrupted else deadline)
+        deadline = Deadline(self.close_timeout if timeout is None else timeout).at
+        interrupted = self._is_used_by_this_thread()
+        if self._outgoing is not None and not interrupted:
+            self._outgoing.finish(reason, deadline)
         self._ending.begin(reason, deadline)
         self._writer.close()
-        if interrupted:
-            return  # it goes on when the signal handler returns, and ends by the deadline
-        self._reader.read_to_the_end(deadline)
-        self._ending.finish(reason)
+        if not interrupted:
+            self._reader.read_to_the_end(deadline)
+            self._ending.finish(reason)
+
+    def _is_used_by_this_thread(self) -> bool:
+        """Whether this is a signal handler that has interrupted a call of this session.
+
+        The interrupted call holds locks, so waiting for it would last until the deadline. The
+        attending thread sees to that deadline.
+        """
+        return self._reader.is_read_by_this_thread() or self._writer.is_written_by_this_thread()
 
     def _broken(self, error: BrokenError) -> ConnectionClosed:
-        """Writing failed: the reason may be in what the peer sent before."""
+        """Writing failed. The peer may have sent the reason before."""
         self._reader.read_the_rest()
         self._ending.finish(CloseReason(CloseCode.ABNORMAL_CLOSURE, str(error), "error"))
         return self._ending.exception()
@@ -378,23 +365,17 @@ class Session(CommonSession):
     # For servers
 
     def _prepare(self) -> None:
-        """Make ready, before the 101 is sent.
-
-        Raises ``RuntimeError`` when the system has no thread left.
-        """
-        self._pinger.start()
+        self._attending.start()
 
     def _opened(self) -> None:
-        """The 101 has been sent."""
-        self._pinger.opened()
+        self._attending.opened()
 
     @property
     def _unreceived(self) -> bool:
         """Whether messages wait for ``receive()``. For generators as handlers."""
-        return self._reader.waiting
+        return self._reader.has_queued
 
     def _traffic(self) -> Traffic:
-        """What has gone through the session so far."""
         return Traffic(
             self._reader.messages,
             self._writer.messages,
@@ -403,20 +384,21 @@ class Session(CommonSession):
         )
 
     def _start_closing(self, reason: CloseReason) -> None:
-        """Send a Close and return at once: the rest is seen to."""
-        self._ending.begin(reason, monotonic() + self.close_timeout)
+        self._ending.begin(reason, Deadline(self.close_timeout).at)
         self._writer.close()
 
     def _conclude(self, reason: CloseReason) -> None:
-        """Close if that has not been done, and have the last word.
+        """Close the session if that has not been done, and publish its end.
 
-        When this returns nobody uses the socket any more.
+        When this returns, nothing of syncws uses the socket any more.
         """
         self._end(reason)
-        self._have_the_last_word()
+        self._publish_end()
 
-    def _have_the_last_word(self) -> None:
+    def _publish_end(self) -> None:
         """The end is finished: no thread of the session's own is needed any more."""
-        self._pinger.end(self.close_timeout)
+        if not self._ending.finished or self._is_used_by_this_thread():
+            return  # in a signal handler; the interrupted call goes on
+        self._attending.end(self.close_timeout)
         if self._outgoing is not None:
             self._outgoing.join(self.close_timeout)

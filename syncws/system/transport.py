@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterable
 
 from .deadline import Deadline
+from .patience import Patience
 
 __all__ = ["BrokenError", "DeadlineError", "Transport"]
 
@@ -120,10 +121,18 @@ class Transport:
         self._read_size = LARGE_READ_SIZE if len(data) >= READ_SIZE else READ_SIZE
         return data
 
-    def send(self, head: bytes, payload: bytes | bytearray | memoryview, timeout: float) -> None:
+    def send(
+        self,
+        head: bytes,
+        payload: bytes | bytearray | memoryview,
+        timeout: float,
+        *,
+        renewed: bool = False,
+    ) -> None:
         """Write ``head`` and ``payload``, all of it, within ``timeout`` seconds.
 
-        Raises ``DeadlineError`` when the time is over; a part may have been written by then.
+        If the time is ``renewed``, it begins anew whenever the peer has read something. Raises
+        ``DeadlineError`` when the time is over; a part may have been written by then.
         """
         if len(payload) < JOIN_BELOW:
             data: bytes | memoryview = head + payload
@@ -139,11 +148,12 @@ class Transport:
                 data = memoryview(payload)
                 written -= len(head)
         rest = memoryview(data)[written:]
-        deadline = Deadline(timeout)
+        patience = Patience(self, timeout, renewed=renewed)
         while rest:
-            if deadline.passed or not self.wait(write=True, timeout=deadline.left):
+            if patience.is_over():
                 raise DeadlineError("the peer does not read")
-            rest = rest[self.send_now(rest) :]
+            if self.wait(write=True, timeout=patience.left):
+                rest = rest[self.send_now(rest) :]
 
     def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
         """As ``send_now()`` for two parts, without joining them."""
@@ -219,6 +229,10 @@ class Transport:
         except (OSError, ValueError):
             return 0
         return int.from_bytes(answer, sys.byteorder)
+
+    def acknowledged(self) -> int:
+        """How many of all the bytes written the peer's system has acknowledged."""
+        return self.sent - self.unsent()
 
     def shutdown_write(self) -> None:
         """Tell the peer that this side sends nothing more; reading goes on."""

@@ -38,8 +38,9 @@ class Wakeup:
         self.is_set = False
         #: ``set()`` calls this when no thread waits at ``fileno()``.
         self.call: Callable[[], None] | None = None
-        # Guards _fds against set() in one thread and close() in another.
-        self._lock = threading.Lock()
+        # Guards _fds against set() in one thread and close() in another. Reentrant, since a
+        # signal handler may call set() in the thread that it has interrupted here.
+        self._lock = threading.RLock()
         # To read from and to write to: the same one, or the two ends of a pipe.
         self._fds: tuple[int, int] | None = None
 

@@ -17,6 +17,7 @@ from ..handlers import Handler, RawHandler
 from ..options import Options
 from ..session.common import CommonSession
 from ..session.frame_log import begin_frame_log
+from ..session.opening import Opening
 from ..session.raw import RawSession
 from ..session.registry import REGISTRY
 from ..session.running import check_handler, run_handler
@@ -50,7 +51,6 @@ __all__ = [
     "refuse",
     "websocket",
 ]
-
 
 #: The bounds of Retry-After, in seconds. Each client gets a number of its own, so that clients
 #: refused together do not come back together.
@@ -236,24 +236,15 @@ def make_session(
     received = connector.take_received()
     transport = connector.transport()
     transport.received += len(received)
-    session: CommonSession
-    if options.raw:
-        session = RawSession(
-            transport,
-            options,
-            environ=environ,
-            subprotocol=answer.subprotocol,
-            extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
-            received=received,
-        )
-    else:
-        session = Session(
-            transport,
-            options,
-            environ=environ,
-            subprotocol=answer.subprotocol,
-            deflate=answer.deflate,
-            received=received,
-        )
+    opening = Opening(
+        transport,
+        options,
+        environ,
+        subprotocol=answer.subprotocol,
+        deflate=answer.deflate,
+        extensions=dict(answer.headers).get("Sec-WebSocket-Extensions", ""),
+        received=received,
+    )
+    session: CommonSession = RawSession(opening) if options.raw else Session(opening)
     begin_frame_log(transport, session, received)
     return session

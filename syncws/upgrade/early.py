@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EARLY_KEY", "EarlySession", "allow_early_sessions", "open_on_socket"]
 
-
 #: The key of the environ for the request's :class:`EarlySession`.
 EARLY_KEY = "syncws.early"
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..handlers import Handler, RawHandler
     from ..options import RawRouteOptions, RouteOptions
 
-
 __all__ = ["NOT_FOR_101", "ResponseParts", "carry_out_upgrades", "respond"]
 
 #: The key of the environ for the view's upgrade: a list that ``carry_out_upgrades()`` makes.

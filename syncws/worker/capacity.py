@@ -11,7 +11,6 @@ from ..system.rarely import Rarely
 
 __all__ = ["Capacity", "RareWarning", "check_limits"]
 
-
 #: Seconds between two warnings of one kind: peers decide how often its cause occurs.
 WARN_EVERY = 60.0
 

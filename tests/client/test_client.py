@@ -24,8 +24,7 @@ from syncws import (
     HandshakeError,
     connect,
 )
-from syncws.protocol.events import State
-from syncws.session.writer import Writer
+from syncws.session.ending import Ending
 from syncws.system.scheduler import SCHEDULER
 
 from ..support import faults
@@ -131,14 +130,14 @@ def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
 def both_closed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a session has dealt with the second of the two Close frames."""
     closed = threading.Event()
-    settle = Writer.settle
+    finish = Ending._finish_after_both
 
-    def note(self: Writer) -> None:
-        settle(self)
-        if self._protocol.state is State.CLOSED:
+    def note(self: Ending) -> None:
+        finish(self)
+        if self._close_sent and self._close_received:
             closed.set()
 
-    monkeypatch.setattr(Writer, "settle", note)
+    monkeypatch.setattr(Ending, "_finish_after_both", note)
     return closed
 
 

@@ -168,7 +168,7 @@ def test_a_reset_ends_a_session_with_offers_that_wait(
     received = Background(session.receive) if receiving else None
     big = PreparedMessage(BIG)
     assert all(session._offer(big, 5) for _ in range(3))
-    wait_until(lambda: session._pinger._thread is not None)
+    wait_until(lambda: session._attending._thread is not None)
     faults.reset(peer.socket)
     assert session.wait_closed(PATIENCE).code == 1006
     if received is not None:

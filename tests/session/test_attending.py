@@ -65,10 +65,10 @@ def test_a_look_that_another_reader_prevents_does_not_count(
     monkeypatch.setattr(reader, "LOOK_AFTER", 0)
     session, _ = make_session(received=frame(1, b"queued"))
     session._reader.stand_in()
-    looked_at = session._reader.looked_at
+    looked_at = session._reader.caught_up_at
     with session._reader.read_lock:
         assert session.receive(PATIENCE) == "queued"
-    assert session._reader.looked_at == looked_at
+    assert session._reader.caught_up_at == looked_at
 
 
 def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
@@ -115,7 +115,7 @@ def test_a_handler_that_comes_and_goes_is_looked_at_soon_when_that_is_overdue(
     with session._reader.read_lock:
         for looked_at, soon in ((time.monotonic(), False), (time.monotonic() - 2000, True)):
             session._reader._read_at = looked_at
-            due = session._pinger._plan(None).due
+            due = session._attending._plan(None).due
             assert due is not None
             assert (due < time.monotonic() + 500) is soon
 
@@ -127,9 +127,9 @@ def test_what_was_read_and_not_come_to_is_a_sign_of_life(
     monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
     session, _ = make_session(received=frame(1, b"first") + frame(1, b"second"))
     assert session.receive(PATIENCE) == "first"
-    assert session._pinger._shows_life()
+    assert session._attending._signs().unread
     assert session.receive(PATIENCE) == "second"
-    assert not session._pinger._shows_life()
+    assert not session._attending._signs().unread
 
 
 def test_a_callback_that_leaves_does_not_leave_the_session_alone(
@@ -224,7 +224,7 @@ def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand
     session, peer = make_session(ping_interval=0.02, timeout=0.05)
     for _ in range(read_ahead.MAX_QUEUED_MESSAGES):
         peer.send("")
-    wait_until(lambda: session._reader.held_back)
+    wait_until(lambda: session._reader.reading_stopped)
     for _ in range(10):  # many times the timeout
         peer.expect_ping()
     assert not session.close_reason.done()
@@ -302,14 +302,14 @@ def test_the_ping_thread_does_not_wake_for_each_message(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, pattern: str
 ) -> None:
     rounds = 0
-    attend = attending.Pinger._attend
+    attend = attending.Attending._do_what_is_due
 
-    def counted(self: attending.Pinger, now: float) -> float | None:
+    def counted(self: attending.Attending, now: float) -> float | None:
         nonlocal rounds
         rounds += 1
         return attend(self, now)
 
-    monkeypatch.setattr(attending.Pinger, "_attend", counted)
+    monkeypatch.setattr(attending.Attending, "_do_what_is_due", counted)
     session, peer = make_session()
 
     def handle() -> None:
@@ -422,11 +422,11 @@ def test_keepalive_and_the_last_word_need_no_thread(
 def test_a_failure_ends_the_session_and_is_logged(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(self: attending.Pinger, now: float) -> float | None:
+    def fail(self: attending.Attending, now: float) -> float | None:
         raise LookupError("as it was told")
 
     with monkeypatch.context() as patched:
-        patched.setattr(attending.Pinger, "_keepalive", fail)
+        patched.setattr(attending.Attending, "_keep_alive", fail)
         session, peer = make_session(ping_interval=0.01)
         peer.expect_end()
         assert session.wait_closed(PATIENCE).cause == "error"

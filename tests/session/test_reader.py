@@ -38,7 +38,7 @@ def test_reading_ahead_is_bounded(session_and_peer: Both) -> None:
     count = read_ahead.MAX_QUEUED_MESSAGES + 50
     for number in range(count):
         peer.send(str(number))
-    wait_until(lambda: session._reader.held_back)
+    wait_until(lambda: session._reader.reading_stopped)
     assert len(session._reader._queue) == read_ahead.MAX_QUEUED_MESSAGES
     assert [session.receive(PATIENCE) for _ in range(count)] == [str(n) for n in range(count)]
 
@@ -48,7 +48,7 @@ def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
     session, peer = session_and_peer
     message = b"x" * (read_ahead.MAX_QUEUED_BYTES // 4)
     sender = Background(peer.send_bytes, frame(2, message) * 64)
-    wait_until(lambda: session._reader.held_back)
+    wait_until(lambda: session._reader.reading_stopped)
     assert len(session._reader._queue) == 4
     assert all(session.receive(PATIENCE) == message for _ in range(64))
     sender.result()
@@ -145,23 +145,23 @@ def test_until_when_all_has_been_looked_at(
     monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
     monkeypatch.setattr(reader, "_AT_ONCE", PATIENCE)
     session, peer = make_session()
-    before = session._reader.looked_at
+    before = session._reader.caught_up_at
     peer.send_bytes(frame(1, b"first") + frame(1, b"second"))
     assert session.receive(PATIENCE) == "first"
-    assert session._reader.looked_at == before
+    assert session._reader.caught_up_at == before
     assert session.receive(PATIENCE) == "second"
-    after = session._reader.looked_at
+    after = session._reader.caught_up_at
     assert after > before
     # Unless it was waited for: then nothing was there at the time.
     monkeypatch.setattr(reader, "_AT_ONCE", -1)
     peer.send_bytes(frame(1, b"third") + frame(1, b"fourth"))
     assert session.receive(PATIENCE) == "third"
-    assert session._reader.looked_at > after
-    looked_at = session._reader.looked_at
+    assert session._reader.caught_up_at > after
+    looked_at = session._reader.caught_up_at
     assert session.receive(PATIENCE) == "fourth"
     with pytest.raises(TimeoutError):
         session.receive(0)
-    assert session._reader.looked_at > looked_at
+    assert session._reader.caught_up_at > looked_at
 
 
 def test_fault_does_not_wait_for_ever(make_session: MakeSession) -> None:
@@ -212,7 +212,7 @@ def test_reading_ahead_goes_on_when_the_queue_has_room_again(make_session: MakeS
     session, peer = make_session(ping_interval=None)
     for _ in range(read_ahead.MAX_QUEUED_MESSAGES + 40):
         peer.send("")
-    wait_until(lambda: session._reader.held_back)
+    wait_until(lambda: session._reader.reading_stopped)
     for _ in range(200):
         session.receive(PATIENCE)
     peer.ping(b"still there?")
@@ -261,7 +261,7 @@ def test_the_answer_to_a_close_is_found_behind_a_full_queue(session_and_peer: Bo
     session, peer = session_and_peer
     for _ in range(read_ahead.MAX_QUEUED_MESSAGES + 100):
         peer.send("")
-    wait_until(lambda: session._reader.held_back)
+    wait_until(lambda: session._reader.reading_stopped)
     session._start_closing(CloseReason(1001, "", "shutdown"))
     assert peer.answer_close() == (1001, "")
     assert session.wait_closed(1.0).cause == "shutdown"

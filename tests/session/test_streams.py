@@ -144,7 +144,7 @@ def test_a_slow_reader_of_a_stream_holds_the_peer_back(
     file = session.receive_stream(PATIENCE)
     peer.socket.setblocking(False)
     part = frame(CONTINUATION, b"x" * 60_000, fin=False)
-    while not session._reader.held_back:
+    while not session._reader.reading_stopped:
         try:
             peer.socket.send(part)
         except BlockingIOError:
@@ -163,7 +163,7 @@ def test_a_large_message_is_not_read_ahead_whole(
     sent = frame(BINARY, bytes(size), fin=not fragmented)
     sent += frame(CONTINUATION, b"end") if fragmented else b""
     sender = Background(peer.send_bytes, sent)
-    while not session._reader.held_back:
+    while not session._reader.reading_stopped:
         assert not session._reader._queue
     file = session.receive_stream(PATIENCE)
     assert len(file.read(1)) == 1
@@ -177,7 +177,7 @@ def test_after_a_message_that_was_not_read_ahead_somebody_stands_in_again(
 ) -> None:
     session, peer = make_session(max_message_size=10_000_000, ping_interval=None)
     sender = Background(peer.send_bytes, frame(BINARY, bytes(5_000_000)))
-    while not session._reader.held_back:
+    while not session._reader.reading_stopped:
         assert not session._reader._queue
     # Nothing else wakes who looks after the session.
     assert len(session.receive(PATIENCE)) == 5_000_000

@@ -76,7 +76,7 @@ def accepting(request: h11.Request, *extra: str) -> bytes:
 
 
 def nothing_is_left_of(session: ClientSession) -> bool:
-    return session._socket.fileno() == -1 and session._pinger._thread is None
+    return session._socket.fileno() == -1 and session._attending._thread is None
 
 
 def drop(session: ClientSession) -> None:

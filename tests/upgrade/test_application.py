@@ -263,7 +263,7 @@ def test_no_thread_left(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("syncws.session.attending.Pinger.start", start)
+    monkeypatch.setattr("syncws.session.attending.Attending.start", start)
     call.run(syncws.WebSocketUpgrade(lambda session: None)).result(PATIENCE)
     assert call.status == "503 Service Unavailable"
     assert 5 <= int(dict(call.headers)["Retry-After"]) <= 15

@@ -30,6 +30,7 @@ import pytest
 
 import syncws
 from syncws import CloseReason, Options, Session
+from syncws.session.opening import Opening
 from syncws.system.tls import make_transport
 
 from ..conftest import MakeSession
@@ -345,7 +346,7 @@ def test_call_ends(
 def test_nobody_remembers_a_session_that_is_over(fault: Fault) -> None:
     ours, theirs = tcp_pair()
     options = Options(**{"ping_interval": None, "close_timeout": SHORT, **fault.options})
-    session = Session(make_transport(ours), options, environ={})
+    session = Session(Opening(make_transport(ours), options, {}))
     session._prepare()
     session._opened()
     scene = Scene(session, Peer(theirs))

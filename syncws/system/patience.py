@@ -1,0 +1,53 @@
+"""How long one call waits for a peer to read."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .deadline import Deadline
+
+__all__ = ["Patience"]
+
+
+class Sender(Protocol):
+    """The transport, as far as it tells what the peer has read."""
+
+    #: Bytes that the system has taken so far.
+    sent: int
+
+    def acknowledged(self) -> int: ...
+
+
+class Patience:
+    """``timeout`` seconds for the whole call; or, if it is ``renewed``, for each time in which the
+    peer reads nothing.
+
+    The peer has read something when its system has acknowledged bytes, or when there was room to
+    write more. A peer that reads slowly but steadily is not given up, however large a message is.
+    For one call, in one thread.
+    """
+
+    def __init__(self, sender: Sender, timeout: float, *, renewed: bool) -> None:
+        self._sender = sender
+        self._timeout = timeout
+        self._renewed = renewed
+        self._deadline = Deadline(timeout)
+        self._sent = sender.sent
+        self._acknowledged = sender.acknowledged() if renewed else 0
+
+    @property
+    def left(self) -> float:
+        """Seconds to wait before ``is_over()`` has to be asked."""
+        return self._deadline.left
+
+    def is_over(self) -> bool:
+        """Whether the time has passed. Renews it if the peer has read in the meantime."""
+        if not self._deadline.passed:
+            return False
+        if self._renewed:
+            sent, acknowledged = self._sender.sent, self._sender.acknowledged()
+            if sent > self._sent or acknowledged > self._acknowledged:
+                self._sent, self._acknowledged = sent, acknowledged
+                self._deadline = Deadline(self._timeout)
+                return False
+        return True
