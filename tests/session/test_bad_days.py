@@ -49,7 +49,7 @@ def test_close_in_a_signal_handler_ends_the_receive_that_it_interrupts(
     before = signal.signal(signal.SIGUSR1, lambda *_: session.close(1001))
 
     def interrupt_and_answer() -> None:
-        wait_until(lambda: session._reader._receiver == main)
+        wait_until(lambda: session._reader._reading_thread == main)
         interrupt_until_closing(session, main)
         peer.answer_close()
 
@@ -74,7 +74,7 @@ def test_close_in_a_signal_handler_ends_the_send_that_it_interrupts(
     before = signal.signal(signal.SIGUSR1, lambda *_: session.close(timeout=0.3))
 
     def interrupt() -> None:
-        wait_until(lambda: session._writer._sender == main)
+        wait_until(lambda: session._writer._writing_thread == main)
         interrupt_until_closing(session, main)
 
     other = Background(interrupt)
