@@ -346,11 +346,8 @@ class Session(CommonSession):
             self._ending.finish(reason)
 
     def _is_used_by_this_thread(self) -> bool:
-        """Whether this is a signal handler that has interrupted a call of this session.
-
-        The interrupted call holds locks, so waiting for it would last until the deadline. The
-        attending thread sees to that deadline.
-        """
+        """Whether this is a signal handler that has interrupted a call of this session, which
+        holds locks. Waiting for that call would last until the deadline."""
         return self._reader.is_read_by_this_thread() or self._writer.is_written_by_this_thread()
 
     def _broken(self, error: BrokenError) -> ConnectionClosed:
@@ -388,10 +385,6 @@ class Session(CommonSession):
         self._writer.close()
 
     def _conclude(self, reason: CloseReason) -> None:
-        """Close the session if that has not been done, and publish its end.
-
-        When this returns, nothing of syncws uses the socket any more.
-        """
         self._end(reason)
         self._publish_end()
 

@@ -8,6 +8,10 @@ from .deadline import Deadline
 
 __all__ = ["Patience"]
 
+#: How often progress is looked for within the time. A peer that stops reading is given up after
+#: the time, and a quarter of it at most.
+_LOOKS = 4
+
 
 class Sender(Protocol):
     """The transport, as far as it tells what the peer has read."""
@@ -38,16 +42,15 @@ class Patience:
     @property
     def left(self) -> float:
         """Seconds to wait before ``is_over()`` has to be asked."""
-        return self._deadline.left
+        left = self._deadline.left
+        return min(left, self._timeout / _LOOKS) if self._renewed else left
 
     def is_over(self) -> bool:
         """Whether the time has passed. Renews it if the peer has read in the meantime."""
-        if not self._deadline.passed:
-            return False
         if self._renewed:
             sent, acknowledged = self._sender.sent, self._sender.acknowledged()
             if sent > self._sent or acknowledged > self._acknowledged:
                 self._sent, self._acknowledged = sent, acknowledged
                 self._deadline = Deadline(self._timeout)
                 return False
-        return True
+        return self._deadline.passed

@@ -37,8 +37,11 @@ def join(server: Server, name: str) -> Any:
     return client
 
 
-def next_said(client: Any) -> Any:
-    return json.loads(client.recv())
+def next_of(client: Any, kind: str) -> Any:
+    """The chat's next message of this kind."""
+    while (message := json.loads(client.recv()))["type"] != kind:
+        pass
+    return message
 
 
 def test_echo() -> None:
@@ -88,29 +91,40 @@ def test_the_echo_of_the_page_on_raw_sessions() -> None:
 
 def test_chat(chat: Server) -> None:
     assert "<!doctype html>" in chat.get("/").text
-    ann = join(chat, "Ann")
-    assert next_said(ann) == {"type": "join", "name": "Ann", "count": 1}
-    bob = join(chat, " Bob ")
-    joined = {"type": "join", "name": "Bob", "count": 2}
-    assert next_said(ann) == next_said(bob) == joined
-    bob.send("héllo <b>")
-    said = {"type": "say", "name": "Bob", "text": "héllo <b>", "count": 2}
-    assert next_said(ann) == next_said(bob) == said
-    bob.close()
-    assert next_said(ann) == {"type": "leave", "name": "Bob", "count": 1}
-    assert requests.post(chat.url("/notify", "http"), {"text": "lunch"}, timeout=PATIENCE).ok
-    assert next_said(ann) == {"type": "say", "name": "notice", "text": "lunch", "count": 1}
-    ann.close()
+    with (
+        contextlib.closing(join(chat, "Ann")) as ann,
+        contextlib.closing(join(chat, " Bob ")) as bob,
+    ):
+        while (news := next_of(ann, "presence"))["count"] < 2:
+            assert news["joined"] == ["Ann"]
+        assert "Bob" in news["joined"]
+        assert next_of(bob, "here")["count"] == 2
+        bob.send("héllo <b>")
+        said = next_of(ann, "say")
+        assert (said["name"], said["text"]) == ("Bob", "héllo <b>")
+        assert next_of(bob, "say") == said, "one id for all"
+        assert requests.post(chat.url("/notify", "http"), {"text": "lunch"}, timeout=PATIENCE).ok
+        notice = next_of(ann, "say")
+        assert (notice["name"], notice["text"]) == ("notice", "lunch")
+        bob.close()
+        assert next_of(ann, "presence") == {
+            "type": "presence",
+            "joined": [],
+            "left": ["Bob"],
+            "count": 1,
+        }
 
 
 def test_chat_limits_what_a_message_may_be(chat: Server) -> None:
-    ann = join(chat, "Ann")
-    next_said(ann)
-    ann.send("x" * 20_000)
-    opcode, data = ann.recv_data()
-    assert opcode == websocket.ABNF.OPCODE_CLOSE
-    assert data[:2] == (1009).to_bytes(2, "big")
-    ann.shutdown()
+    with contextlib.closing(join(chat, "Ann")) as ann:
+        next_of(ann, "here")
+        ann.send("x" * 20_000)
+        opcode, data = ann.recv_data()
+        while opcode == websocket.ABNF.OPCODE_TEXT:  # her own arrival
+            opcode, data = ann.recv_data()
+        assert opcode == websocket.ABNF.OPCODE_CLOSE
+        assert data[:2] == (1009).to_bytes(2, "big")
+        ann.shutdown()
 
 
 def test_settings_of_the_readme_are_valid() -> None:
