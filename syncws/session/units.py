@@ -13,14 +13,15 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from threading import get_ident
 from weakref import ref
 
 __all__ = ["messages_in_units", "units_end"]
 
 Messages = Generator["str | bytes", None, None]
 
-# The iterators that a handler has made, in that order; None outside of handlers.
-_iterators: ContextVar[list[ref[Messages]] | None] = ContextVar("_iterators", default=None)
+# The thread of a handler, and the iterators that the handler has made, in that order.
+_iterators: ContextVar[tuple[int, list[ref[Messages]]]] = ContextVar("_iterators", default=(0, []))
 
 
 def messages_in_units(
@@ -28,8 +29,10 @@ def messages_in_units(
 ) -> Iterator[str | bytes]:
     """A session's messages, each handled within a ``unit()``. In the handler's thread."""
     iterator = _messages(messages, unit)
-    iterators = _iterators.get()
-    if iterators is not None:
+    owner, iterators = _iterators.get()
+    # A thread that a handler starts may inherit the handler's context (and does on a free-threaded
+    # Python). The iterators that it makes are its own: the handler must not end them.
+    if owner == get_ident():
         iterators[:] = [each for each in iterators if each() is not None]
         iterators.append(ref(iterator))
     return iterator
@@ -55,7 +58,7 @@ def units_end() -> Iterator[None]:
     """With the block, a handler's, its units end; with what it raises, if it does.
     One handler may run another."""
     iterators: list[ref[Messages]] = []
-    token = _iterators.set(iterators)
+    token = _iterators.set((get_ident(), iterators))
     try:
         yield
     except BaseException as exc:  # whatever ends the handler ends its units

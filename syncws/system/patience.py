@@ -19,15 +19,16 @@ class Sender(Protocol):
     #: Bytes that the system has taken so far.
     sent: int
 
-    def acknowledged(self) -> int: ...
+    def unsent(self) -> int: ...
 
 
 class Patience:
     """``timeout`` seconds for the whole call; or, if it is ``renewed``, for each time in which the
     peer reads nothing.
 
-    The peer has read something when its system has acknowledged bytes, or when there was room to
-    write more. A peer that reads slowly but steadily is not given up, however large a message is.
+    When the peer reads, its system acknowledges bytes, and ours has room for more: the number of
+    unsent bytes falls or rises. (Under TLS ``sent`` counts a message only when all of it is
+    written.) So a peer that reads slowly but steadily is not given up, however large a message is.
     For one call, in one thread.
     """
 
@@ -36,8 +37,10 @@ class Patience:
         self._timeout = timeout
         self._renewed = renewed
         self._deadline = Deadline(timeout)
-        self._sent = sender.sent
-        self._acknowledged = sender.acknowledged() if renewed else 0
+        self._seen = self._progress() if renewed else (0, 0)
+
+    def _progress(self) -> tuple[int, int]:
+        return self._sender.sent, self._sender.unsent()
 
     @property
     def left(self) -> float:
@@ -48,9 +51,9 @@ class Patience:
     def is_over(self) -> bool:
         """Whether the time has passed. Renews it if the peer has read in the meantime."""
         if self._renewed:
-            sent, acknowledged = self._sender.sent, self._sender.acknowledged()
-            if sent > self._sent or acknowledged > self._acknowledged:
-                self._sent, self._acknowledged = sent, acknowledged
+            seen = self._progress()
+            if seen != self._seen:
+                self._seen = seen
                 self._deadline = Deadline(self._timeout)
                 return False
         return self._deadline.passed

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
+import socket
 import threading
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import syncws
-from syncws import Session
+from syncws import PreparedMessage, Session
+from syncws.session import attending, read_ahead
 
 from ..conftest import MakeSession
 from ..support.background import BIG, Background, wait_until
-from ..support.pairs import PATIENCE, Peer, frame
+from ..support.pairs import PATIENCE, Peer, frame, tcp_pair, tls_pair
 
 Both = tuple[Session, Peer]
 
@@ -65,10 +70,33 @@ def test_close_in_a_signal_handler_ends_the_receive_that_it_interrupts(
     assert session.close_reason.result(PATIENCE).code == 1001
 
 
-def test_close_in_a_signal_handler_ends_the_send_that_it_interrupts(
+def test_close_in_a_signal_handler_lets_the_send_that_it_interrupts_go_on(
     session_and_peer: Both,
 ) -> None:
-    """The peer reads nothing, so no Close can be sent: the session ends by the deadline."""
+    """The peer reads later: it gets the whole message and then the Close, long before the
+    deadline of the closing handshake."""
+    session, peer = session_and_peer
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, lambda *_: session.close(1001, timeout=PATIENCE * 100))
+
+    def interrupt_and_read() -> None:
+        wait_until(lambda: session._writer._writing_thread == main)
+        interrupt_until_closing(session, main)
+        assert peer.receive() == BIG
+        assert peer.answer_close() == (1001, "")
+
+    other = Background(interrupt_and_read)
+    try:
+        session.send(BIG)
+        other.result()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert session.close_reason.result(PATIENCE).code == 1001
+
+
+def test_close_in_a_signal_handler_ends_the_send_to_a_peer_that_reads_nothing(
+    session_and_peer: Both,
+) -> None:
     session, _ = session_and_peer
     main = threading.get_ident()
     before = signal.signal(signal.SIGUSR1, lambda *_: session.close(timeout=0.3))
@@ -86,6 +114,114 @@ def test_close_in_a_signal_handler_ends_the_send_that_it_interrupts(
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert time.monotonic() - began < session.close_timeout / 2
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_reads_slowly_but_steadily_gets_the_whole_message(
+    make_session: MakeSession, certificate: tuple[Path, Path], tls: bool
+) -> None:
+    """It takes several times the timeout, and the peer never stops reading for so long."""
+    pair = partial(tls_pair, certificate) if tls else tcp_pair
+    sockets = pair(receive_buffer=16_384)
+    session, peer = make_session(sockets=sockets, timeout=0.4, ping_interval=None)
+    sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    message = bytes(1_000_000)
+    sending = Background(session.send, message)
+    began, read = time.monotonic(), 0
+    while time.monotonic() - began < 1.6:
+        read += len(peer.socket.recv(4_096))
+        time.sleep(0.02)  # the pace of the peer
+    assert read < len(message) / 2, "it would have been too quick to show anything"
+    while read < len(message):
+        more = peer.socket.recv(65_536)
+        assert more, "the session has ended"
+        read += len(more)
+    sending.result()
+    assert not session.close_reason.done()
+
+
+def test_a_timeout_of_a_call_is_for_the_whole_call(make_session: MakeSession) -> None:
+    """However steadily the peer reads."""
+    sockets = tcp_pair(receive_buffer=16_384)
+    session, peer = make_session(sockets=sockets, ping_interval=None)
+    sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    sending = Background(session.send, bytes(10_000_000), 0.3)
+    with contextlib.suppress(ConnectionError):
+        while peer.socket.recv(4_096):
+            time.sleep(0.02)  # the pace of the peer
+    error = sending.error()
+    assert isinstance(error, syncws.SendTimeoutError), error
+
+
+def test_a_second_sender_waits_while_the_peer_reads(make_session: MakeSession) -> None:
+    """Its time, too, is renewed by the progress of the message in front of it."""
+    sockets = tcp_pair(receive_buffer=16_384)
+    session, peer = make_session(sockets=sockets, timeout=0.4, ping_interval=None)
+    sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    first = Background(session.send, bytes(300_000))
+    wait_until(lambda: session._writer.write_lock.locked())
+    second = Background(session.send, "second")
+    began, received = time.monotonic(), b""
+    while time.monotonic() - began < 1.2:
+        received += peer.socket.recv(4_096)
+        time.sleep(0.02)  # the pace of the peer
+    while not received.endswith(b"second"):
+        more = peer.socket.recv(65_536)
+        assert more, "the session has ended"
+        received += more
+    first.result()
+    second.result()
+
+
+def test_flush_holds_no_lock_while_it_waits(make_session: MakeSession) -> None:
+    session, peer = make_session(timeout=PATIENCE, ping_interval=None)
+    big = PreparedMessage(BIG)
+    assert session._offer(big, 5)
+    assert session._offer(PreparedMessage("behind"), 5)
+    flushing = Background(session.flush)
+    wait_until(lambda: session._writer._blocked)
+    assert session._writer.write_lock.acquire(timeout=PATIENCE)
+    session._writer.write_lock.release()
+    with pytest.raises(TimeoutError, match=r"not everything was written within 0\.05 s"):
+        session.flush(0.05)
+    assert peer.receive() == BIG
+    assert peer.receive() == "behind"
+    flushing.result()
+
+
+def test_a_timeout_behind_a_skipped_stream_names_the_time_that_was_given(
+    session_and_peer: Both,
+) -> None:
+    session, peer = session_and_peer
+    peer.send("x" * 100_000)
+    session.receive_stream(PATIENCE)
+    with pytest.raises(TimeoutError, match=r"no message within 0\.05 s"):
+        session.receive(0.05)
+
+
+def test_a_ping_that_somebody_waits_for_is_noticed_at_once(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no thread is in receive(), and for long none would stand in."""
+    monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
+    session, peer = make_session(ping_interval=None)
+    for _ in range(2):
+        pong = session.ping()
+        peer.pong(peer.expect_ping())
+        assert pong.result(PATIENCE) < PATIENCE
+
+
+def test_a_handler_that_only_sends_notices_silence_in_the_middle_of_a_message(
+    make_session: MakeSession, quick_stand_in: None
+) -> None:
+    """An unfinished message that stops the reading ahead is no sign of life, nor is a fragment
+    behind it."""
+    session, peer = make_session(ping_interval=0.2, timeout=0.5)
+    begun = frame(2, bytes(read_ahead.MAX_QUEUED_BYTES), fin=False)
+    peer.socket.sendall(begun[:-1000])
+    wait_until(lambda: session._reader._protocol.kept_size > read_ahead.MAX_QUEUED_BYTES - 2000)
+    peer.socket.sendall(begun[-1000:] + frame(0, b"x", fin=False))
+    assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e12, 1e300])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -151,3 +153,20 @@ def test_elsewhere_nobody_ends_them(session: Session, log: Log) -> None:
     with units_end():
         pass
     assert log.lines == ["unit begins"]
+
+
+def test_a_thread_with_the_handlers_context_has_units_of_its_own(
+    session: Session, log: Log
+) -> None:
+    """On a free-threaded Python every thread inherits the context of the thread that starts it."""
+    kept: list[Iterator[str | bytes]] = []
+
+    def thread() -> None:
+        kept.append(messages_in_units(session, log.unit))
+        next(kept[0])
+
+    with units_end():
+        inherited = threading.Thread(target=contextvars.copy_context().run, args=(thread,))
+        inherited.start()
+        inherited.join()
+    assert log.lines == ["unit begins"], "the handler's end is not the thread's"

@@ -10,7 +10,7 @@ import pytest
 
 import syncws
 from syncws import Session
-from syncws.session import session
+from syncws.session import reader
 from syncws.testing import Clock, Peer, WebSocketClient
 
 from ..support.pairs import PATIENCE
@@ -131,11 +131,11 @@ def test_a_peer_that_never_answers_the_close(clock: Clock) -> None:
 
 
 def test_time_goes_on_when_the_clock_is_put_away() -> None:
-    before = vars(session)["monotonic"]
+    before = vars(reader)["monotonic"]
     with Clock() as clock:
-        assert vars(session)["monotonic"]() == clock.monotonic()
+        assert vars(reader)["monotonic"]() == clock.monotonic()
         with pytest.raises(RuntimeError, match="another"), Clock():
             pass
         with pytest.raises(ValueError, match="goes on"):
             clock.advance(-1)
-    assert vars(session)["monotonic"] is before
+    assert vars(reader)["monotonic"] is before
