@@ -39,7 +39,7 @@ class ClientSession(Session):
 
     ``environ`` has ``REMOTE_ADDR`` and ``REMOTE_PORT``, the address that the connection was
     made to (behind a proxy, the proxy's), and ``PATH_INFO`` and ``QUERY_STRING``, as in the
-    URL. It has nothing else.
+    URL, and ``syncws.session_id``. It has nothing else.
     """
 
     response_headers: ResponseHeaders

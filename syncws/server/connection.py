@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from ..session.common import CommonSession
-    from ..session.registry import Registry
     from ..upgrade.handshake import Accept
 
 __all__ = ["ServerConnection", "ServerConnector"]
@@ -46,7 +45,7 @@ class ServerConnection(threading.Thread):
         sock: socket.socket,
         base_environ: WSGIEnvironment,
         application: WSGIApplication,
-        sessions: Registry,
+        server: object,
         on_end: Callable[[ServerConnection], None],
         *,
         only_one_request: bool = False,
@@ -56,7 +55,7 @@ class ServerConnection(threading.Thread):
         self._sock = sock
         self._base_environ = base_environ
         self._application = application
-        self._sessions = sessions
+        self._server = server
         self._on_end = on_end
         self._only_one_request = only_one_request
         self._transport = make_transport(sock)
@@ -124,7 +123,7 @@ class ServerConnection(threading.Thread):
         if is_websocket_request(environ) or self._only_one_request:
             # The bytes behind a WebSocket request are frames, never another HTTP request.
             self._http.closing = True
-        environ[CONNECTION_KEY] = ServerConnector(self._sock, self._http, response, self._sessions)
+        environ[CONNECTION_KEY] = ServerConnector(self._sock, self._http, response, self._server)
         try:
             answer_request(self._application, environ, response)
         finally:
@@ -148,12 +147,12 @@ class ServerConnector(Connector):
         sock: socket.socket,
         http: HttpConnection,
         response: ResponseWriter,
-        sessions: Registry,
+        server: object = None,
     ) -> None:
         self.socket = sock
         self._http = http
         self._response = response
-        self._sessions = sessions
+        self.server = server
 
     def take_received(self) -> bytes:
         return self._http.take_received()
@@ -166,9 +165,5 @@ class ServerConnector(Connector):
                 "WebSocket requests through unchanged"
             )
 
-    def opened(self, session: CommonSession) -> None:
-        self._sessions.add(session)
-
     def closed(self, session: CommonSession, sent: int) -> None:
         self._response.sent = sent
-        self._sessions.remove(session)

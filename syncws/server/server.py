@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..handlers import takes_session_first
 from ..options import check_timeout
-from ..session.registry import Registry
+from ..session.registry import REGISTRY
 from ..session.running import check_function
 from ..system.deadline import Deadline
 from ..system.logs import logger
@@ -153,7 +153,6 @@ class Server:
             "SERVER_PORT": str(name[1]),
             "wsgi.url_scheme": "http" if ssl_context is None else "https",
         }
-        self._sessions = Registry()
         # Guards the next three attributes. Held for a few instructions, never during I/O.
         self._lock = threading.Lock()
         self._connections: set[ServerConnection] = set()
@@ -209,7 +208,7 @@ class Server:
         self._acceptor.join()
         with self._lock:
             connections = set(self._connections)
-        self._sessions.drain()
+        REGISTRY.drain(self)
         for connection in connections:
             connection.finish()
         others = {c for c in connections if c is not threading.current_thread()}
@@ -279,7 +278,7 @@ class Server:
                 sock,
                 environ,
                 self._application if beyond < 0 else partial(refuse, busy()),
-                self._sessions,
+                self,
                 self._remove,
                 only_one_request=beyond >= 0,
             )

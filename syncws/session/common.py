@@ -6,18 +6,26 @@ from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from secrets import token_hex
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import BaseSession
-from ..close import CloseCode, CloseReason
+from ..close import CloseCode, CloseReason, check_sendable
 from ..options import check_timeout
 from ..system.deadline import bounded
+from .expiry import Expiry
 from .running import SessionT, check_handler, run_handler
 
 if TYPE_CHECKING:
     from .ending import Ending
+    from .opening import Opening
 
 __all__ = ["CommonSession", "Traffic"]
+
+
+# Two threads may call expire() for the first time. Held for a few instructions.
+_MAKING_EXPIRY = Lock()
 
 
 class Traffic(NamedTuple):
@@ -36,7 +44,19 @@ class Traffic(NamedTuple):
 class CommonSession(BaseSession):
     """A session's end and its handler. Names with an underscore are for syncws itself."""
 
+    #: A short text that no other session of this process is likely to have. It stands in each log
+    #: line about the session, and under ``syncws.session_id`` in ``environ``, for access logs.
+    id: str
+
     _ending: Ending
+
+    def __init__(self, opening: Opening) -> None:
+        self.environ = opening.environ
+        self.subprotocol = opening.subprotocol
+        self.id = token_hex(4)
+        self.environ["syncws.session_id"] = self.id
+        # Made when it is first needed.
+        self._expiry: Expiry | None = None
 
     # Handlers
 
@@ -75,6 +95,32 @@ class CommonSession(BaseSession):
         except FutureTimeoutError:  # not the built-in one before Python 3.11
             raise TimeoutError(f"the session has not ended within {timeout} s") from None
 
+    def expire(
+        self,
+        seconds: float | None,
+        code: int = CloseCode.POLICY_VIOLATION,
+        reason: str = "expired",
+    ) -> None:
+        """Close the session ``seconds`` from now, with ``code`` and ``reason``.
+
+        A later call moves that moment, and None takes it back. It costs no thread. The closing
+        handshake takes ``close_timeout`` at most, whatever the handler does. Does nothing once the
+        session has ended.
+
+        Raises ``TypeError`` or ``ValueError`` for a time that is not a number of seconds, and for
+        a code or reason that can not be sent. Any thread may call it.
+        """
+        check_sendable(code, reason)
+        seconds = check_timeout("seconds", seconds)
+        with _MAKING_EXPIRY:
+            expiry = self._expiry
+            if expiry is None:
+                if seconds is None:
+                    return
+                expiry = self._expiry = Expiry(self._start_closing)
+                self.close_reason.add_done_callback(lambda _: expiry.end())
+        expiry.set(seconds, CloseReason(code, reason, "local"))
+
     # About it
 
     @property
@@ -89,7 +135,7 @@ class CommonSession(BaseSession):
         state = "open" if reason is None else str(reason)
         host, port = self.remote_address
         path = self.environ.get("PATH_INFO", "")
-        return f"<{type(self).__name__} {path!r} with {host}:{port}: {state}>"
+        return f"<{type(self).__name__} {self.id} {path!r} with {host}:{port}: {state}>"
 
     # For syncws itself: the server, the client, the hub
 

@@ -41,6 +41,8 @@ class Pings:
         self._lock = threading.RLock()
         # Lists: they are short, and an empty one costs a tenth of a deque.
         self._outstanding: list[Outstanding] = []
+        #: Seconds that the last answered ping took; None before there was one.
+        self.latency: float | None = None
         self._results: list[tuple[Future[float], float | Exception]] = []
 
     def new(self, answered: Future[float] | None = None) -> bytes:
@@ -76,6 +78,7 @@ class Pings:
                 return False
             while True:
                 ping = self._outstanding.pop(0)
+                self.latency = now - ping.sent_at
                 if ping.answered is not None:
                     self._results.append((ping.answered, now - ping.sent_at))
                 if ping.payload == payload:

@@ -74,8 +74,7 @@ class RawSession(CommonSession):
 
     def __init__(self, opening: Opening) -> None:
         options, extensions = opening.options, opening.extensions
-        self.environ = opening.environ
-        self.subprotocol = opening.subprotocol
+        super().__init__(opening)
         self.extensions = extensions
         self._timeout = options.timeout
         self._close_timeout = options.close_timeout

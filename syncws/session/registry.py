@@ -1,7 +1,7 @@
 """The sessions of this process: their figures, and their end with it.
 
-``stats()`` is for users. Servers add a session when it has opened, remove it
-when it is over, and ``drain()`` all of them when they stop.
+``stats()`` is for users. A session is added when it has opened and removed when it is over. A
+server that stops calls ``drain()``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from ..close import Cause, CloseCode, CloseReason
 from .common import Traffic
@@ -24,14 +25,13 @@ __all__ = ["REGISTRY", "Registry", "Stats", "stats"]
 #: What sessions are told when their server stops.
 GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
 
-#: Seconds that the end of the interpreter waits for sessions whose server has
-#: not waited for them.
+#: Seconds that the end of the interpreter waits for sessions that their server did not wait for.
 AT_EXIT = 2.0
 
 
 class Observer(Protocol):
-    """Is told of every session of the process, in the session's thread. Must neither wait nor
-    raise. For metrics."""
+    """Learns of every session of the process, in the session's thread, for metrics. Its methods
+    must neither wait nor raise."""
 
     def opened(self, session: CommonSession) -> None: ...
     def closed(self, session: CommonSession) -> None: ...
@@ -62,8 +62,11 @@ class Stats(dict[str, Any]):
 
 
 class Registry:
-    """The sessions of this process, or those of one of its servers. Every method is
-    for any thread."""
+    """The sessions of this process. Every method may be called from any thread.
+
+    A process may have several servers, so a session is added with its server, and one server's
+    sessions can be drained by themselves. What a server is does not matter here.
+    """
 
     def __init__(self) -> None:
         #: Set once, before there are sessions; a fork keeps it.
@@ -79,20 +82,22 @@ class Registry:
     def _reset(self) -> None:
         # Guards all of the below; session._start_closing() is called without it.
         self._changed = threading.Condition()
-        # In the order of their opening; a dict for its order.
-        self._sessions: dict[CommonSession, None] = {}
+        # The server of each session, in the order of their opening.
+        self._sessions: dict[CommonSession, object] = {}
+        # Whether every server drains, and those that do.
         self._draining = False
+        self._draining_servers: WeakSet[Any] = WeakSet()
         self._opened = 0
         self._closed: Counter[Cause] = Counter()
         self._refused = 0
         self._past = Traffic()
 
-    def add(self, session: CommonSession) -> None:
-        """A session has opened."""
+    def add(self, session: CommonSession, server: object = None) -> None:
+        """A session has opened, on ``server`` if the process may have several."""
         with self._changed:
-            self._sessions[session] = None
+            self._sessions[session] = server
             self._opened += 1
-            draining = self._draining
+            draining = self._draining or (server is not None and server in self._draining_servers)
         if self.observer is not None:
             self.observer.opened(session)
         if draining:
@@ -123,11 +128,19 @@ class Registry:
         with self._changed:
             return list(self._sessions)
 
-    def drain(self) -> None:
-        """Tell every session at once that the server goes away, those to come included."""
+    def drain(self, server: object = None) -> None:
+        """Tell every session of ``server`` at once that it goes away, and each session that still
+        opens on it. None means all servers."""
         with self._changed:
-            self._draining = True
-            sessions = list(self._sessions)
+            if server is None:
+                self._draining = True
+            else:
+                self._draining_servers.add(server)
+            sessions = [
+                session
+                for session, its_server in self._sessions.items()
+                if server is None or its_server is server
+            ]
         for session in sessions:
             session._start_closing(GOING_AWAY)
 

@@ -57,8 +57,7 @@ class Session(CommonSession):
 
     def __init__(self, opening: Opening) -> None:
         options, transport = opening.options, opening.transport
-        self.environ = opening.environ
-        self.subprotocol = opening.subprotocol
+        super().__init__(opening)
         #: Seconds that the whole closing handshake may take.
         self.close_timeout = bounded(options.close_timeout)
         self._transport = transport
@@ -238,8 +237,7 @@ class Session(CommonSession):
 
     @property
     def outgoing(self) -> Outgoing:
-        """The channel for messages that a thread of the session's own sends. It is opened, with
-        room for 10 messages, when you first ask for it."""
+        """The channel for messages that a thread of the session's own sends, with room for 10."""
         with self._outgoing_lock:
             if self._outgoing is None:
                 self._outgoing = Outgoing(self, self._ending, CAPACITY)
@@ -279,6 +277,11 @@ class Session(CommonSession):
         # While no thread is in receive(), the ping thread now waits for the pong.
         self._wakeup.set()
         return future
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds between the last answered ping and its pong; None before the first pong."""
+        return self._pings.latency
 
     @property
     def ping_interval(self) -> float | None:

@@ -13,7 +13,6 @@ from ..server.connection import ServerConnector
 from ..server.http1 import HttpConnection
 from ..server.wsgi import ResponseWriter, make_environ, run_application
 from ..session import running
-from ..session.registry import Registry
 from ..system.tls import make_transport
 from ..system.transport import BrokenError, DeadlineError
 from ..upgrade.connectors import CONNECTION_KEY
@@ -157,7 +156,7 @@ class _Connector(ServerConnector):
     def __init__(
         self, application: Application, http: HttpConnection, response: ResponseWriter
     ) -> None:
-        super().__init__(application.socket, http, response, Registry())
+        super().__init__(application.socket, http, response)
         self._under_test = application
 
     def transport(self) -> Transport:

@@ -217,7 +217,7 @@ def _open(
         answer.headers.extend(extra_headers)
         connector.accept(answer, start_response)
         session._opened()
-        REGISTRY.add(session)
+        REGISTRY.add(session, connector.server)
         connector.opened(session)
         run_handler(session, handler, connector.failed)
     finally:

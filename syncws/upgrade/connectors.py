@@ -41,6 +41,8 @@ class Connector(ABC):
 
     #: The connected socket. Its server closes it; syncws only shuts it down.
     socket: socket.socket
+    #: The server whose end ends the session, in a process that may have several.
+    server: object = None
 
     def transport(self) -> Transport:
         """Return the transport that reads and writes the session's bytes."""

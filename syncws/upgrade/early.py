@@ -252,6 +252,6 @@ def _open(
     except BaseException:
         admitted()
         raise
-    REGISTRY.add(session)
+    REGISTRY.add(session, connector.server)
     connector.opened(session)
     return OpenSession(session, connector, sent_before, admitted)

@@ -119,6 +119,7 @@ def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
         "QUERY_STRING": "c",
         "REMOTE_ADDR": "127.0.0.1",
         "REMOTE_PORT": str(port),
+        "syncws.session_id": session.id,
     }
     drop(session)
 

@@ -426,7 +426,7 @@ def test_callbacks_may_use_the_session(raw_and_peer: Both) -> None:
 def test_about(make_raw: MakeRaw) -> None:
     session, peer = make_raw()
     assert session.remote_address == ("192.0.2.1", 4711)
-    assert repr(session) == "<RawSession '/raw' with 192.0.2.1:4711: open>"
+    assert repr(session) == f"<RawSession {session.id} '/raw' with 192.0.2.1:4711: open>"
     assert session.subprotocol is None
     assert session.extensions == ""
     with pytest.raises(TimeoutError):

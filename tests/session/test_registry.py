@@ -65,6 +65,23 @@ def test_drain_tells_all_and_those_to_come(made: Registry, make_session: MakeSes
         assert peer.answer_close() == (1001, "")
 
 
+def test_one_server_drains_and_another_does_not(made: Registry, make_session: MakeSession) -> None:
+    class Server:
+        pass
+
+    stopping, other = Server(), Server()
+    (first, first_peer), (second, second_peer) = make_session(), make_session()
+    made.add(first, stopping)
+    made.add(second, other)
+    made.drain(stopping)
+    late, late_peer = make_session()
+    made.add(late, stopping)
+    for peer in (first_peer, late_peer):
+        assert peer.answer_close() == (1001, "")
+    second.send("goes on")
+    assert second_peer.receive() == "goes on"
+
+
 def test_the_end_of_the_interpreter_waits_for_sessions_but_not_for_ever(
     made: Registry, make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:

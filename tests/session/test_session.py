@@ -424,7 +424,7 @@ def test_about(session_and_peer: Both) -> None:
     assert session.remote_address == ("192.0.2.1", 4711)
     assert session.subprotocol is None
     assert session.environ["PATH_INFO"] == "/test"
-    assert repr(session) == "<Session '/test' with 192.0.2.1:4711: open>"
+    assert repr(session) == f"<Session {session.id} '/test' with 192.0.2.1:4711: open>"
     session.terminate()
     assert "1006" in repr(session)
 
