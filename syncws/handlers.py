@@ -1,7 +1,7 @@
-"""What a handler is, and two other shapes of it.
+"""The type of a handler, and two functions that make handlers.
 
-A handler is a plain function of a session. ``stream()`` and ``exchange()`` make
-one of generators and iterators.
+A handler is a plain function that takes a session. ``stream()`` makes a handler
+from a generator, ``exchange()`` from an iterable and a callback.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = [
 Handler = Callable[["Session"], Any]
 RawHandler = Callable[["RawSession"], Any]
 
-# The attribute of a handler that is called with the session first: the handler
-# itself, since a decorator's wrapper gets a copy, and is another one.
+# The attribute marks a handler that is called with the session first. Its value is the handler
+# itself: a decorator's wrapper gets a copy of the attribute, but the wrapper is another object.
 _SESSION_FIRST = "_session_first"
 
 
 def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
-    """Make a handler of a generator that turns messages into answers::
+    """Make a handler from a generator that turns messages into answers::
 
         @syncws.websocket
         @syncws.stream
@@ -48,15 +48,16 @@ def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
             for message in messages:
                 yield message.upper()
 
-    ``function`` is called with an iterator of the peer's messages, and with the
-    URL's parameters; what it yields is sent as by ``Session.send()``. None is
-    not sent, and a :class:`CloseReason` closes the session and ends the stream.
+    ``function`` is called with an iterator of the peer's messages and with the
+    URL's parameters. Each value that it yields is sent with ``Session.send()``.
+    None is not sent. A :class:`CloseReason` closes the session and ends the stream.
 
-    The session ends when ``function`` does. When the peer closes, ``messages``
-    ends, after all that was received before. What is yielded after that goes
-    nowhere: the generator is closed, in its own thread.
+    The session ends when ``function`` ends. When the peer closes, ``messages``
+    first gives all messages that were received before, and then ends. A value
+    that is yielded after that is not sent, and the generator is closed in the
+    handler's thread.
 
-    Raises ``TypeError`` for an ``async`` function.
+    Raises ``TypeError`` if ``function`` is ``async``.
     """
     check_function(function)
     check_unmade(function)
@@ -72,25 +73,26 @@ def stream(function: Callable[..., Iterable[Any]]) -> Callable[..., None]:
 def exchange(
     *, send: Iterable[Any] | Callable[..., Iterable[Any]], receive: Callable[[Any], object]
 ) -> Callable[..., None]:
-    """Make a handler of a source of messages and a sink for the peer's: both run
-    at once, neither waits for the other.
+    """Make a handler from a source of messages and a function that receives the
+    peer's messages. Both run at the same time, and neither waits for the other.
 
-    ``send`` is an iterable, or a function that gives one for each session; it
-    is called without arguments but the URL's parameters. What comes out of it
-    is sent as in :func:`stream`. ``receive`` is called with each message.
+    ``send`` is an iterable, or a function that returns an iterable for each
+    session. The function is called with the URL's parameters and nothing else.
+    The values of the iterable are sent as in :func:`stream`. ``receive`` is
+    called with each message of the peer.
 
-    The session ends when both have ended: the source, and the peer's messages,
-    which end with its Close. It also ends when the source gives a
-    :class:`CloseReason`, or when either side raises.
+    The session ends when the source has ended and the peer has closed. It also
+    ends when the source gives a :class:`CloseReason`, or when either side raises.
 
-    The source runs in a thread of its own, and is closed there when the
-    session has ended. A source that waits, on a queue for one, can not be
-    interrupted from outside: it has to wait with a timeout, and to yield None
-    when nothing has come, which gives the session's end a chance to be noticed.
-    One that does not is given up after ``close_timeout``, with a warning.
+    The source runs in its own thread. When the session has ended, the source is
+    closed in that thread. A source that waits, for example on a queue, can not be
+    interrupted from outside. Let it wait with a timeout, and yield None when the
+    timeout is over: syncws then checks whether the session has ended. If the
+    source does not stop within ``close_timeout`` seconds after the end, syncws
+    logs a warning and no longer waits for it.
 
-    Raises ``TypeError`` for an ``async`` function, and for an iterator: it
-    would be used up by the first session.
+    Raises ``TypeError`` if ``send`` or ``receive`` is ``async``, and if ``send``
+    is an iterator: the first session would use it up.
     """
     check_handler(receive)
     if callable(send):
@@ -141,7 +143,7 @@ def exchange(
         if failures:
             raise failures[0]
 
-    # Frameworks tell routes apart by the names of their handlers.
+    # Frameworks use the name of a handler to tell routes apart.
     named = send if callable(send) else receive
     handler.__name__ = getattr(named, "__name__", exchange.__name__)
     vars(handler)[_SESSION_FIRST] = handler
@@ -149,23 +151,26 @@ def exchange(
 
 
 def takes_session_first(handler: Callable[..., Any]) -> bool:
-    """Whether a handler is one of ours, called with the session first also where a
-    framework's own are called with its request."""
+    """Whether syncws made this handler. Such a handler is called with the session first, also in
+    a framework that calls its own handlers with a request."""
     return getattr(handler, _SESSION_FIRST, None) is handler
 
 
 def attributes_for_views(handler: Callable[..., Any]) -> Sequence[str]:
-    """What ``functools.update_wrapper()`` is to copy to a framework's view.
+    """The attributes that ``functools.update_wrapper()`` copies to a framework's view.
 
-    Frameworks and their extensions look for attributes of a view. A function's
-    are meant for them; those of an object are its own business.
+    Frameworks and their extensions read the attributes of a view. The attributes of
+    a function are meant for them; the attributes of any other object are not.
     """
     return functools.WRAPPER_UPDATES if inspect.isroutine(handler) else ()
 
 
 def _send_all(session: Session, messages: Iterable[Any], *, reads: bool = False) -> None:
-    """Send what a source gives, until it or the session ends, and close it. One that
-    ``reads``, and has nothing to say, gets what was received before the end."""
+    """Send the values of a source until it or the session ends, then close the source.
+
+    If the source ``reads`` messages and yields None, it goes on after the end of the session until
+    it has taken all messages that were received before the end.
+    """
     iterator: Iterator[Any] = iter(messages)
     close = getattr(iterator, "close", None)
     with contextlib.ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""Handlers as callbacks: one for each thing that happens in a session.
+"""Handlers as callbacks: one callback for each event of a session.
 
-They are called in the session's one thread, one after the other. What
-``on_open`` returns, the *process object*, is given to all the others: the place
-for what belongs to this session.
+All callbacks are called in the handler's thread, one after the other. ``on_open``
+returns the *process object*, which all other callbacks receive. Keep the data of
+the session in it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAMES = ("on_open", "on_text", "on_binary", "on_close")
 
 
 class Listener:
-    """A handler to inherit from; an instance serves any number of sessions::
+    """A base class for handlers. One instance serves any number of sessions::
 
         class Chat(syncws.Listener):
             def on_open(self, session):
@@ -38,9 +38,9 @@ class Listener:
 
         app = syncws.WebSocketUpgrade(Chat())
 
-    No method may be ``async`` or a generator: ``TypeError`` says so when the
-    class is made. An exception in a method ends the session as a handler's
-    does, with 1011.
+    No method may be ``async`` or a generator: the class statement raises
+    ``TypeError`` if one is. If a method raises an exception, the session is
+    closed with 1011, as with any other handler.
     """
 
     @property
@@ -53,27 +53,30 @@ class Listener:
         for name in _NAMES:
             check_handler(getattr(cls, name))
 
-    #: How ``on_binary`` gets messages: as ``bytes``, as a ``memoryview``, or as
-    #: a binary file, to be read while the message is still arriving. What it
-    #: leaves unread is skipped.
+    #: The form in which ``on_binary`` receives a message: ``bytes``, a ``memoryview``, or a
+    #: binary file that can be read while the message is still arriving. The part of a
+    #: file that ``on_binary`` does not read is skipped.
     binary_format: BinaryFormat = "bytes"
 
-    # With both kinds of Any, type checkers let it be overridden with any parameters.
+    # A signature with both kinds of Any lets a subclass declare any parameters.
     def on_open(self, session: Session, *args: Any, **parameters: Any) -> Any:
-        """The session has opened; gets the URL's parameters, and gives the process object."""
+        """Called with the URL's parameters when the session has opened. Returns the process
+        object."""
         return None
 
     def on_text(self, session: Session, process: Any, text: str) -> None:
-        """A text message. Unless overridden: closes with 1003, as RFC 6455 has it
-        for a kind of data that can not be accepted."""
+        """Called for each text message. Unless you override it, it closes the session with 1003,
+        the code for data of a type that can not be accepted (RFC 6455 section 7.4.1)."""
         _refuse(session, "text")
 
     def on_binary(self, session: Session, process: Any, data: Any) -> None:
-        """A binary message. Unless overridden: as ``on_text()``."""
+        """Called for each binary message. Unless you override it, it closes the session with
+        1003."""
         _refuse(session, "binary")
 
     def on_close(self, session: Session, process: Any, reason: CloseReason) -> None:
-        """The session has ended, in whatever way, after ``on_open()`` had returned."""
+        """Called once when the session has ended, for any reason, if ``on_open()`` has
+        returned."""
 
     def __call__(self, session: Session, **parameters: Any) -> None:
         _check_format(self.binary_format)
@@ -93,14 +96,14 @@ class Listener:
             session._end(FAILED)
             raise
         finally:
-            # The session may not be over yet: a Close was received, or sent.
+            # A Close was received or sent, but the session may not have ended yet.
             session._end(CloseReason())
             assert session._reason is not None
             self.on_close(session, process, session._reason)
 
 
 class Callbacks(Listener):
-    """A :class:`Listener` made of functions; see :func:`callbacks`."""
+    """A :class:`Listener` made from functions; see :func:`callbacks`."""
 
     def __init__(self, functions: dict[str, Callable[..., Any]], binary_format: Any) -> None:
         _check_format(binary_format)
@@ -111,14 +114,15 @@ class Callbacks(Listener):
     def set(self, name: str, function: Callback) -> Callback:
         """Set ``on_open``, ``on_text``, ``on_binary`` or ``on_close``.
 
-        Raises ``ValueError`` for another name, and for one that is set already.
+        Raises ``ValueError`` for any other name, and for a name that is already set. Raises
+        ``TypeError`` if ``function`` is ``async`` or a generator.
         """
         if name not in _NAMES:
             raise ValueError(f"there is no callback {name!r}, only {', '.join(_NAMES)}")
         if name in vars(self):
             raise ValueError(f"{name} is set already, to {getattr(self, name)!r}")
         check_handler(function)
-        # In place of the method: called with the same arguments.
+        # The function replaces the method, and is called with the same arguments.
         vars(self)[name] = function
         return function
 
@@ -131,9 +135,10 @@ def callbacks(
     on_close: Callable[..., Any] | None = None,
     binary_format: BinaryFormat = "bytes",
 ) -> Callbacks:
-    """Make a handler of functions: those of :class:`Listener`, without ``self``.
+    """Make a handler from functions. They take the arguments of the methods of
+    :class:`Listener`, without ``self``.
 
-    Those left out can be set later, once, with ``Callbacks.set()``.
+    A callback that is left out can be set later, once, with ``Callbacks.set()``.
     """
     given = {"on_open": on_open, "on_text": on_text, "on_binary": on_binary, "on_close": on_close}
     return Callbacks({k: v for k, v in given.items() if v is not None}, binary_format)

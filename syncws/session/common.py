@@ -1,4 +1,4 @@
-"""What a session and a raw session have in common, for their users and for their server."""
+"""The class that ``Session`` and ``RawSession`` share: methods for users, and for syncws itself."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["CommonSession", "Traffic"]
 
 
-# Two threads may call expire() for the first time. Held for a few instructions.
+# Guards the first expire() of a session, which two threads may call at once. Held for a few
+# instructions.
 _MAKING_EXPIRY = Lock()
 
 
 class Traffic(NamedTuple):
-    """What has gone through a session, or several. Bytes are those of the
-    connection, frames' headers and TLS's plaintext included."""
+    """The messages and bytes of one session or of several. The bytes include the headers of
+    frames. With TLS they are counted before encryption and after decryption."""
 
     messages_received: int = 0
     messages_sent: int = 0
@@ -55,22 +56,21 @@ class CommonSession(BaseSession):
         self.subprotocol = opening.subprotocol
         self.id = token_hex(4)
         self.environ["syncws.session_id"] = self.id
-        # Made when it is first needed.
+        # Made by the first expire(). Most sessions never need it.
         self._expiry: Expiry | None = None
 
     # Handlers
 
     def run(self: SessionT, handler: Callable[[SessionT], Any]) -> None:
-        """Run ``handler(session)`` in this thread; whatever it does, the session is
-        over afterwards.
+        """Run ``handler(session)`` in this thread. The session ends with the handler.
 
-        When it returns the session is closed with 1000, a raw one only ended.
-        When it raises, that is logged once, and the session is closed with
-        1011; only ``SystemExit`` and ``KeyboardInterrupt`` are raised on. The
-        session's own ``ConnectionClosed`` is a normal way out, another
-        session's is not.
+        When the handler returns, the session is closed with 1000; a raw session ends
+        without a Close. When the handler raises, the exception is logged once and the
+        session is closed with 1011. Only ``SystemExit`` and ``KeyboardInterrupt`` are
+        raised again. If the handler raises the ``ConnectionClosed`` of this session,
+        that counts as a return; the ``ConnectionClosed`` of another session is an error.
 
-        Raises ``TypeError`` for a handler that is ``async`` or a generator.
+        Raises ``TypeError`` if the handler is ``async`` or a generator.
         """
         check_handler(handler)
         run_handler(self, handler)
@@ -83,12 +83,17 @@ class CommonSession(BaseSession):
 
     @property
     def close_reason(self) -> Future[CloseReason]:
-        """How the session ended, once it has: ``.done()``, ``.result(timeout)``,
-        ``.add_done_callback()``."""
+        """A future for the reason of the session's end. It is resolved when the session has ended.
+        Use ``.done()``, ``.result(timeout)`` and ``.add_done_callback()``. You can not cancel
+        it."""
         return self._ending.closed
 
     def wait_closed(self, timeout: float | None = None) -> CloseReason:
-        """Wait for the session to end; raises ``TimeoutError`` after ``timeout`` seconds."""
+        """Wait until the session has ended, and return the reason.
+
+        Raises ``TimeoutError`` after ``timeout`` seconds; None waits without a limit. Any thread
+        may call it.
+        """
         timeout = check_timeout("timeout", timeout)
         try:
             return self._ending.closed.result(None if timeout is None else bounded(timeout))
@@ -103,12 +108,12 @@ class CommonSession(BaseSession):
     ) -> None:
         """Close the session ``seconds`` from now, with ``code`` and ``reason``.
 
-        A later call moves that moment, and None takes it back. It costs no thread. The closing
-        handshake takes ``close_timeout`` at most, whatever the handler does. Does nothing once the
-        session has ended.
+        A later call replaces that moment, and ``seconds=None`` removes it. No thread is needed for
+        it. The closing handshake takes at most ``close_timeout`` seconds, even if the handler is
+        busy. After the end of the session, this method does nothing.
 
-        Raises ``TypeError`` or ``ValueError`` for a time that is not a number of seconds, and for
-        a code or reason that can not be sent. Any thread may call it.
+        Raises ``TypeError`` or ``ValueError`` if ``seconds`` is not a number of seconds, and if
+        the code or the reason can not be sent. Any thread may call it.
         """
         check_sendable(code, reason)
         seconds = check_timeout("seconds", seconds)
@@ -125,8 +130,8 @@ class CommonSession(BaseSession):
 
     @property
     def remote_address(self) -> tuple[str, int]:
-        """The peer's host and port, from the environ: behind a proxy, as far
-        as the framework's proxy support has put them right. Port 0 is unknown."""
+        """The peer's host and port, as the WSGI environ has them. Behind a proxy they are the
+        proxy's, unless the framework's proxy support replaces them. Port 0 means unknown."""
         port = str(self.environ.get("REMOTE_PORT", ""))
         return self.environ.get("REMOTE_ADDR", ""), int(port) if port.isdigit() else 0
 
@@ -141,36 +146,38 @@ class CommonSession(BaseSession):
 
     @property
     def _reason(self) -> CloseReason | None:
-        """How the session ends, or has ended; None before."""
+        """Why the session is ending or has ended; None while it is open."""
         return self._ending.reason
 
     def _leave_to_parent(self) -> None:
-        """In the child of a fork: the session has ended here, and goes on in the parent."""
+        """Called in the child of a fork: end the session here. It goes on in the parent."""
         self._ending.leave_to_parent()
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Make ready, before the 101 is sent.
+        """Prepare the session before the 101 is sent.
 
-        Raises ``RuntimeError`` when the system has no thread left.
+        Raises ``RuntimeError`` if the system can not start another thread.
         """
 
     @abstractmethod
     def _opened(self) -> None:
-        """The 101 has been sent."""
+        """Called when the 101 has been sent."""
 
     @abstractmethod
     def _traffic(self) -> Traffic:
-        """What has gone through the session so far."""
+        """The messages and bytes of the session so far."""
 
     @abstractmethod
     def _start_closing(self, reason: CloseReason) -> None:
-        """Send a Close and return at once; the session's deadline ends the rest."""
+        """Send a Close and return without waiting. The session ends by its deadline, even if
+        nobody waits for it."""
 
     @abstractmethod
     def _end(self, reason: CloseReason) -> None:
-        """End the session, within ``close_timeout``, for ``reason`` if it has none yet."""
+        """End the session within ``close_timeout`` seconds. ``reason`` applies only if the
+        session has no reason yet."""
 
     @abstractmethod
     def _conclude(self, reason: CloseReason) -> None:
-        """As ``_end()``; when this returns, nothing of syncws uses the socket any more."""
+        """Do the same as ``_end()``. After this returns, syncws no longer uses the socket."""

@@ -1,10 +1,11 @@
-"""The end of a session: begun once, finished once, published once.
+"""The end of a session. It begins once, is finished once, and is published once.
 
-A session's end begins when either side sends a Close, or the connection
-fails; it is finished when the connection is shut down. The first reason given
-is the one that counts. Any thread may begin or finish an end; it is published
-by one that holds no lock of the session's, since callbacks of users run then:
-the pinger, which outlives everything else, or who finds a raw session ended.
+The end begins when either side sends a Close or the connection fails. It is
+finished when the connection is shut down. The first reason that is given is kept.
+Any thread may begin or finish the end. Publishing runs the callbacks of users, so
+the thread that publishes holds no lock of the session. That thread is the pinger,
+which runs until the very end; for a raw session, it is the thread that finds the
+session ended.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Ending"]
 
-#: What a thread reads that uses a session after its handler.
+#: The explanation for a thread that uses a session after its handler has returned.
 _RETURNED_NOTE = (
     ": its handler has returned, which closes the session; let the handler wait until no other "
     "thread uses the session any more"
 )
 
-#: How a session has ended in the child of a fork.
+#: The reason of a session in the child of a fork.
 _FORKED = CloseReason(
     CloseCode.ABNORMAL_CLOSURE,
     "the session belongs to the parent process: a forked child can not use it, let it send "
@@ -46,7 +47,7 @@ _FORKED = CloseReason(
 
 
 class Ending:
-    """Whether, why and until when a session is ending. For any thread."""
+    """Whether a session is ending, why, and by which deadline. Any thread may use it."""
 
     def __init__(
         self, session: BaseSession, transport: Transport, wakeup: Wakeup, *, client: bool = False
@@ -55,39 +56,39 @@ class Ending:
         self._transport = transport
         self._wakeup = wakeup
         self._client = client
-        # Guards all below. Held for a few instructions, never over I/O, and no other lock is taken
-        # under it. Reentrant, since a signal handler may close a session in the thread that it
-        # has interrupted here.
+        # Guards all fields below. Held for a few instructions, never during I/O, and no other lock
+        # is taken while it is held. Reentrant, because a signal handler may close a session in the
+        # thread that it has interrupted here.
         self._lock = threading.RLock()
-        # Whether each side's Close has gone over the connection, whole.
+        # Whether our Close was written completely, and whether the peer's was received.
         self._close_sent = False
         self._close_received = False
-        #: Set from the moment the end has begun: nothing more may be sent.
+        #: None until the end begins. After that, no more messages may be sent.
         self.reason: CloseReason | None = None
-        #: The moment (monotonic) by which the end has to be finished.
+        #: The time of ``monotonic()`` by which the end must be finished.
         self.deadline: float | None = None
-        #: Whether the connection is shut down: nothing more can be received.
+        #: Whether the connection is shut down, so that no more data can be received.
         self.finished = False
-        # Made when somebody asks for it: most sessions are never asked.
+        # Made when it is first asked for. Most sessions never need it.
         self._closed: Future[CloseReason] | None = None
         self._published = False
 
     @property
     def closed(self) -> Future[CloseReason]:
-        """Resolved last of all."""
+        """The future for the reason of the end. Resolving it is the last step of the end."""
         with self._lock:
             if self._closed is None:
                 self._closed = Future()
-                self._closed.set_running_or_notify_cancel()  # not for users to cancel
+                self._closed.set_running_or_notify_cancel()  # After this, users can not cancel it.
                 if self._published:
                     assert self.reason is not None
                     self._closed.set_result(self.reason)
             return self._closed
 
     def begin(self, reason: CloseReason, deadline: float) -> None:
-        """The end begins, unless it already has; it has to be over by ``deadline``.
+        """Begin the end, unless it has already begun. It must be finished by ``deadline``.
 
-        A deadline earlier than the one set replaces it.
+        If a deadline is already set, the earlier one is kept.
         """
         with self._lock:
             if self.reason is None:
@@ -97,19 +98,20 @@ class Ending:
         self._wakeup.set()
 
     def close_sent(self) -> None:
-        """Our Close has been written whole."""
+        """Called when our Close has been written completely."""
         with self._lock:
             self._close_sent = True
         self._finish_after_both()
 
     def close_received(self) -> None:
-        """The peer's Close has been received."""
+        """Called when the peer's Close has been received."""
         with self._lock:
             self._close_received = True
         self._finish_after_both()
 
     def _finish_after_both(self) -> None:
-        """The server ends TCP first (RFC 6455 section 7.1.1). A client waits for that, up to the
+        """Shut the connection down if both Closes are through and this side is the server. The
+        server closes TCP first (RFC 6455 section 7.1.1); a client waits for that until the
         deadline of the end."""
         with self._lock:
             both = self._close_sent and self._close_received
@@ -117,7 +119,7 @@ class Ending:
             self.finish(CloseReason())
 
     def finish(self, reason: CloseReason) -> None:
-        """Shut the connection down. ``reason`` counts if the end had not begun."""
+        """Shut the connection down. ``reason`` is kept only if the end had not begun yet."""
         with self._lock:
             if self.finished:
                 return
@@ -128,7 +130,8 @@ class Ending:
         self._wakeup.set()
 
     def publish(self) -> None:
-        """Tell the world, the first time it is called. By who holds no lock."""
+        """Resolve the future ``closed``. Calls after the first do nothing. The caller holds no
+        lock."""
         assert self.finished
         assert self.reason is not None
         with self._lock:
@@ -140,23 +143,24 @@ class Ending:
             resolve(closed, self.reason)
 
     def exception(self) -> ConnectionClosed:
-        """The exception that says how the session ended, or is ending."""
+        """The exception for the reason with which the session ended or is ending."""
         assert self.reason is not None
         if self.reason.cause == "send_timeout":
             return SendTimeoutError(self.reason, self._session)
         return self.exception_for(self.reason)
 
     def exception_for(self, reason: CloseReason) -> ConnectionClosed:
-        """The exception for an end that may not have begun yet."""
+        """The exception for ``reason``. The end itself need not have begun yet."""
         kind = ConnectionClosedOK if reason.ok else ConnectionClosedError
         return kind(reason, self._session, _RETURNED_NOTE if reason is RETURNED else "")
 
     def leave_to_parent(self) -> None:
-        """In the child of a fork: end here, and leave the parent's connection as it is.
+        """Called in the child of a fork: end the session here, and leave the parent's connection
+        as it is.
 
-        The child has only one thread, so nothing else uses this object.
+        The child has only one thread, so no other thread uses this object.
         """
-        self._lock = threading.RLock()  # a thread of the parent may have held it
+        self._lock = threading.RLock()  # A thread of the parent may have held the old lock.
         self.reason = _FORKED
         self.finished = self._published = True
         self._closed = None

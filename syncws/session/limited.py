@@ -1,4 +1,5 @@
-"""A reader with a limit on messages: the option ``rate``. Other sessions do not have one."""
+"""A reader that limits how many messages a peer may send: the option ``rate``. Sessions without
+this option use a plain ``Reader``."""
 
 from __future__ import annotations
 
@@ -24,16 +25,17 @@ T = TypeVar("T")
 
 
 class LimitedReader(Reader):
-    """Counts messages where the handler receives them.
+    """Counts messages when the handler receives them.
 
-    While a handler waits for its turn it is not in ``receive()``: the ping thread stands in for
-    it, answers pings, notices the end, and stops reading when its queue is full.
+    While a handler waits because of the limit, it does not read. The ping thread then reads in its
+    place: it answers pings, notices the end, and stops reading when the queue is full.
     """
 
     def __init__(self, rate: Rate, *args: Any) -> None:
         super().__init__(*args)
         self._rate = rate
-        # Under _counting, which is only tried: the thread in receive() holds it.
+        # Guarded by _counting. The thread in receive() holds that lock, and no thread waits for
+        # it: a second reader gets a ConcurrencyError.
         self._bucket = Bucket(rate, monotonic())
         self._counting = threading.Lock()
         self._exceeded = False
@@ -59,7 +61,8 @@ class LimitedReader(Reader):
             self._counting.release()
 
     def _wait(self, timeout: float | None) -> float | None:
-        """Wait until a message may be received. Returns the seconds that are left."""
+        """Wait until a message may be received. Returns how many seconds of ``timeout`` are
+        left."""
         deadline = None if timeout is None else monotonic() + timeout
         while True:
             now = monotonic()
@@ -67,7 +70,8 @@ class LimitedReader(Reader):
             self._bucket.cap()
             wait = self._bucket.wait()
             left = None if deadline is None else max(0.0, deadline - now)
-            # After the end the peer sends no more: what has arrived is delivered at once.
+            # After the end no more messages arrive, so those that have arrived are delivered
+            # without waiting.
             if wait == 0.0 or self._ending.reason is not None:
                 return left
             if left is not None and left < wait:
@@ -76,15 +80,15 @@ class LimitedReader(Reader):
             self._sleep(wait)
 
     def _sleep(self, seconds: float) -> None:
-        """Wait, but not past the end of the session."""
+        """Wait ``seconds``, or until the session has ended."""
         with contextlib.suppress(FutureTimeoutError):
             self._ending.closed.result(min(seconds, threading.TIMEOUT_MAX))
 
     def _receive_and_check(self, receive: Callable[[float | None], T], timeout: float | None) -> T:
         if self._exceeded:
             raise self._ending.exception()
-        # What has arrived while the handler was away may have come evenly: all of that time
-        # counts, until nothing is left that has arrived.
+        # Messages that arrived while the handler did not receive may have arrived evenly. All of
+        # that time counts, until every message that has arrived is received.
         self._bucket.fill(monotonic())
         try:
             message = receive(0.0)

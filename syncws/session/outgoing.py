@@ -1,8 +1,9 @@
-"""The outgoing channel: messages that are sent in order, by a thread of its own.
+"""The outgoing channel: a bounded queue of messages, with a thread that sends them in order.
 
-``Session.send()`` returns when its message is written; a channel takes a
-message and tells later what has become of it. It holds ``capacity`` messages:
-a slow peer fills it, and then holds up those who send to *it*, and nobody else.
+``Session.send()`` returns when its message is written. A channel accepts a message
+at once and reports the result later, in a future. It holds ``capacity`` messages: if
+the peer is slow, the channel becomes full, and only the threads that send to this
+peer have to wait.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Outgoing"]
 
-#: Messages that wait in a channel, unless told otherwise. Precedent: Pedestal.
+#: The default number of messages that may wait in a channel. Precedent: Pedestal.
 CAPACITY = 10
 
 
 class Sender(Protocol):
-    """What a channel needs of its session."""
+    """The part of a session that a channel uses."""
 
     @property
     def timeout(self) -> float: ...
@@ -43,7 +44,7 @@ class Sender(Protocol):
 
 
 class Outgoing:
-    """A bounded, ordered channel to the peer. Every method is for any thread."""
+    """A bounded, ordered channel to the peer. Any thread may call every method."""
 
     def __init__(self, session: Sender, ending: Ending, capacity: int) -> None:
         if capacity < 1:
@@ -51,31 +52,31 @@ class Outgoing:
         self._session = session
         self._ending = ending
         self._capacity = capacity
-        # Guards all of the below; not held while a message is written, nor
-        # while a future is resolved.
+        # Guards all fields below. It is not held while a message is written or a future is
+        # resolved.
         self._changed = threading.Condition()
         self._messages: deque[tuple[Sendable | CloseReason, Future[None]]] = deque()
-        # How many of the messages accepted have been dealt with, and how many that is of.
+        # How many messages were accepted, and how many of them were sent or have failed.
         self._accepted = self._done = 0
-        # Set once nothing more is accepted.
+        # None while messages are accepted.
         self._closed: CloseReason | None = None
         self._thread: threading.Thread | None = None
 
     def send(self, message: Sendable | CloseReason, timeout: float | None = None) -> Future[None]:
-        """Put a message, anything that ``Session.send()`` takes, into the channel.
+        """Put a message into the channel. It accepts the same messages as ``Session.send()``.
 
-        The future is resolved with None when the message is written, and with
-        ``ConnectionClosed`` if the session ends before that; or with what
-        ``Session.send()`` raises. Its callbacks run in the channel's thread.
+        The future is resolved with None when the message is written. If
+        ``Session.send()`` raises an exception, the future raises the same one; if the
+        session ends first, that is ``ConnectionClosed``. The callbacks of the future
+        run in the channel's thread.
 
-        While the channel is full this waits, for ``timeout`` seconds at most
-        (None: the session's ``timeout``); then it raises ``TimeoutError``, and
-        the message is not sent. Raises ``ConnectionClosed`` once the channel is
-        closed or the session is ending, and ``RuntimeError`` when the system
-        has no thread left.
+        If the channel is full, this waits at most ``timeout`` seconds (None: the
+        session's ``timeout``). Then it raises ``TimeoutError``, and the message is not
+        sent. Raises ``ConnectionClosed`` if the channel is closed or the session is
+        ending. Raises ``RuntimeError`` if the system can not start the channel's thread.
         """
         if not isinstance(message, (str, bytes)) and (binary := as_binary(message)) is not None:
-            message = bytes(binary)  # what it is now, not what it will be
+            message = bytes(binary)  # The caller may change its buffer before the message is sent.
         wait = self._session.timeout if timeout is None else timeout
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
@@ -95,16 +96,17 @@ class Outgoing:
         return future
 
     def close(self) -> None:
-        """Send what was accepted, and close the session with 1000, within ``close_timeout``."""
+        """Send the accepted messages and close the session with 1000, all within
+        ``close_timeout`` seconds."""
         self._session.close()
 
     def flush(self, transport: Transport, timeout: float, *, renewed: bool) -> float:
-        """Wait until every message accepted before has been sent or has failed. Returns the
-        seconds that are left.
+        """Wait until every message accepted so far has been sent or has failed. Returns how many
+        seconds are left.
 
-        Raises ``TimeoutError`` when ``timeout`` seconds are over; if it is ``renewed``, they begin
-        anew whenever the peer reads. In the channel's own thread, where callbacks run, it does not
-        wait.
+        Raises ``TimeoutError`` after ``timeout`` seconds. If the timeout is ``renewed``, it starts
+        again whenever the peer reads. In the channel's own thread, which runs the callbacks, this
+        does not wait.
         """
         if threading.current_thread() is self._thread:
             return timeout
@@ -119,10 +121,10 @@ class Outgoing:
     # For the session
 
     def finish(self, reason: CloseReason, deadline: float) -> None:
-        """Accept nothing more, and give what was accepted until ``deadline``.
+        """Accept no more messages, and wait until ``deadline`` for the accepted ones.
 
-        In the channel's own thread, where a callback may close the session,
-        that can not be waited for: what is left fails with the session.
+        A callback may close the session in the channel's own thread. That thread can
+        not wait for itself: the messages that are left fail when the session ends.
         """
         with self._changed:
             self._closed = self._closed or reason
@@ -132,7 +134,8 @@ class Outgoing:
                 self._changed.wait_for(lambda: self._done >= self._accepted, left)
 
     def join(self, timeout: float) -> None:
-        """Wait for the thread to end, once the session has."""
+        """Wait at most ``timeout`` seconds for the thread to end. Call this after the session has
+        ended."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -140,7 +143,8 @@ class Outgoing:
     # The thread
 
     def _over(self) -> ConnectionClosed | None:
-        """Why nothing more is accepted; None while it is."""
+        """The exception for a message that is no longer accepted; None while messages are
+        accepted."""
         reason = self._closed or self._ending.reason
         return None if reason is None else self._ending.exception_for(reason)
 
@@ -167,7 +171,7 @@ class Outgoing:
             result: BaseException | None = None
             try:
                 self._session.send(message)
-            except BaseException as exc:  # noqa: BLE001  # who waits for the future gets it
+            except BaseException as exc:  # noqa: BLE001  # the future raises it
                 result = exc
             resolve(future, result)
             with self._changed:

@@ -1,4 +1,4 @@
-"""The pings a session has sent and not seen answered (RFC 6455 section 5.5.2)."""
+"""The pings that a session has sent and the peer has not answered (RFC 6455 section 5.5.2)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..system.futures import resolve
 
 __all__ = ["Outstanding", "Pings"]
 
-#: More pings than this wait for an answer only when a peer ignores them all.
+#: How many pings may wait for an answer. Only a peer that ignores pings lets them reach this.
 MAX_OUTSTANDING = 64
 
 
 class Outstanding(NamedTuple):
-    """A ping on its way: its payload, when it was sent, and who wants to know.
+    """A ping without an answer: its payload, when it was sent, and the future for its answer.
 
     ``answered`` is None for the pings of the keepalive.
     """
@@ -30,26 +30,26 @@ class Outstanding(NamedTuple):
 class Pings:
     """Outstanding pings, oldest first.
 
-    The reader finds the answers, the ping thread resolves the futures: their
-    callbacks are users' code and run outside of every lock. All methods are
-    for any thread, except ``publish()``.
+    The reader finds the answers, and the ping thread resolves the futures: their
+    callbacks are users' code, so they run while no lock is held. Any thread may
+    call every method except ``publish()``.
     """
 
     def __init__(self) -> None:
-        # Guards both queues. Held for a few instructions, never over I/O. Reentrant, since a
-        # signal handler may ping in the thread that it has interrupted here.
+        # Guards both queues. Held for a few instructions, never during I/O. Reentrant, because a
+        # signal handler may send a ping in the thread that it has interrupted here.
         self._lock = threading.RLock()
-        # Lists: they are short, and an empty one costs a tenth of a deque.
+        # Both are lists: they are short, and an empty list takes a tenth of a deque's memory.
         self._outstanding: list[Outstanding] = []
-        #: Seconds that the last answered ping took; None before there was one.
+        #: How many seconds the answer to the last answered ping took; None before the first one.
         self.latency: float | None = None
         self._results: list[tuple[Future[float], float | Exception]] = []
 
     def new(self, answered: Future[float] | None = None) -> bytes:
-        """Note a ping that is about to be sent; gives its payload, a random one.
+        """Note a ping that is about to be sent. Returns its payload, which is random.
 
-        A payload that cannot be guessed tells this ping's pong from an
-        unsolicited or a late one (RFC 6455 section 5.5.3).
+        Because nobody can guess the payload, it tells the pong of this ping from
+        an unsolicited or a late pong (RFC 6455 section 5.5.3).
         """
         payload = os.urandom(8)
         with self._lock:
@@ -59,7 +59,8 @@ class Pings:
         return payload
 
     def _forget_one(self) -> None:
-        """The oldest of a user's; else not the first: from it the keepalive counts."""
+        """Fail the oldest ping that a user waits for. If there is none, drop the second ping: the
+        keepalive measures its timeout from the first."""
         users = (i for i, ping in enumerate(self._outstanding) if ping.answered is not None)
         index = next(users, 1)
         ping = self._outstanding[index]
@@ -67,10 +68,10 @@ class Pings:
         self._fail(ping, TimeoutError(f"no answer, and {MAX_OUTSTANDING} pings were sent since"))
 
     def answered(self, payload: bytes) -> bool:
-        """A pong came. Gives True when there are futures to publish.
+        """Called when a pong has arrived. Returns True if there are futures to publish.
 
-        A pong answers the pings before its own too: a peer may answer only
-        the latest of several (RFC 6455 section 5.5.3).
+        A pong also answers all pings before its own: a peer may answer only the
+        latest of several pings (RFC 6455 section 5.5.3).
         """
         now = monotonic()
         with self._lock:
@@ -91,27 +92,28 @@ class Pings:
 
     @property
     def awaited(self) -> bool:
-        """Whether somebody waits for the answer to a ping."""
+        """Whether a user waits for the answer to a ping."""
         with self._lock:
             return any(ping.answered is not None for ping in self._outstanding)
 
     def forget(self, payload: bytes) -> None:
-        """A ping that was noted could not be sent."""
+        """Remove a ping that was noted but could not be sent."""
         with self._lock:
             self._outstanding = [p for p in self._outstanding if p.payload != payload]
 
     def oldest_keepalive(self) -> Outstanding | None:
-        """The keepalive's ping that has waited longest for its pong."""
+        """The oldest ping of the keepalive that has no pong yet."""
         with self._lock:
             return next((p for p in self._outstanding if p.answered is None), None)
 
     def forget_keepalive(self) -> None:
-        """The keepalive no longer cares: pings were turned off, or the peer showed life."""
+        """Remove the pings of the keepalive: pings were turned off, or the peer showed that it is
+        alive."""
         with self._lock:
             self._outstanding = [p for p in self._outstanding if p.answered is not None]
 
     def fail_all(self, error: Exception) -> None:
-        """The session is over: no more answers."""
+        """Fail all pings: the session is over, and no more answers come."""
         with self._lock:
             while self._outstanding:
                 self._fail(self._outstanding.pop(0), error)
@@ -121,7 +123,7 @@ class Pings:
             self._results.append((ping.answered, error))
 
     def publish(self) -> None:
-        """Resolve the futures that are due. By the ping thread, holding no lock."""
+        """Resolve the futures that are due. The ping thread calls this and holds no lock."""
         while True:
             with self._lock:
                 if not self._results:

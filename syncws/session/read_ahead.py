@@ -1,4 +1,4 @@
-"""What was read ahead of the handler, and how much that may be.
+"""The queue of messages that were read before the handler asked for them, and its limits.
 
 Pure: no I/O, no threads of its own, no clock.
 """
@@ -11,19 +11,19 @@ from ..protocol.events import Part
 
 __all__ = ["ReadAhead"]
 
-#: What is read ahead for a handler that is elsewhere, at most (and what one read
-#: brings beyond). Then reading stops, and TCP holds the peer back.
+#: How much is read ahead while the handler is not in receive(). Beyond these limits reading
+#: stops, and TCP holds the peer back. The last read may exceed them.
 MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 256 * 1024
 
 
 class ReadAhead(deque["str | bytes | Part"]):
-    """Messages, and parts of them, in order. One thread at a time puts them in,
-    and one takes them out."""
+    """Messages and parts of messages, in order. At any time, at most one thread calls ``put()``
+    and at most one calls ``take()``."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Two counters, so that each is written by one thread at a time.
+        # There are two counters, so that only one thread at a time writes to each.
         self._bytes_put = 0
         self._bytes_taken = 0
 
@@ -38,11 +38,10 @@ class ReadAhead(deque["str | bytes | Part"]):
 
     @property
     def size(self) -> int:
-        """Bytes, or characters, of all of them."""
+        """How many bytes or characters the queue holds."""
         return self._bytes_put - self._bytes_taken
 
     def is_full(self, held: int) -> bool:
-        """Whether there is no room for more. ``held`` are bytes of a message that
-        is still arriving: they count, since the handler may want to read it as
-        a stream."""
+        """Whether the queue has no room for more. ``held`` is the number of bytes of a message that
+        is still arriving. They count, because the handler may read that message as a stream."""
         return len(self) >= MAX_QUEUED_MESSAGES or self.size + held >= MAX_QUEUED_BYTES

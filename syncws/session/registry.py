@@ -1,7 +1,7 @@
-"""The sessions of this process: their figures, and their end with it.
+"""The sessions of this process: their statistics, and how they end when a server stops.
 
-``stats()`` is for users. A session is added when it has opened and removed when it is over. A
-server that stops calls ``drain()``.
+A session is added when it has opened, and removed when it is over. A server that stops calls
+``drain()``. Users call ``stats()``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["REGISTRY", "Registry", "Stats", "stats"]
 
-#: What sessions are told when their server stops.
+#: The reason with which sessions are closed when their server stops.
 GOING_AWAY = CloseReason(CloseCode.GOING_AWAY, "", "shutdown")
 
-#: Seconds that the end of the interpreter waits for sessions that their server did not wait for.
+#: If a server did not wait for its sessions, the interpreter waits so many seconds for them before
+#: it exits.
 AT_EXIT = 2.0
 
 
 class Observer(Protocol):
-    """Learns of every session of the process, in the session's thread, for metrics. Its methods
-    must neither wait nor raise."""
+    """Is called for every session of the process, in the session's thread, to record metrics. Its
+    methods must not wait and must not raise."""
 
     def opened(self, session: CommonSession) -> None: ...
     def closed(self, session: CommonSession) -> None: ...
@@ -40,20 +41,20 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Stats(dict[str, Any]):
-    """Figures of this process's sessions, since it began. They are a dict, too, for
-    ``json.dumps()``."""
+    """Statistics of the sessions of this process since its start. The object is also a dict, so
+    you can pass it to ``json.dumps()``."""
 
     #: Sessions open now.
     open: int
-    #: Sessions opened, those open now included.
+    #: Sessions that have been opened, including those that are open now.
     opened: int
     #: Sessions that have ended, by ``CloseReason.cause``.
     closed: dict[Cause, int]
-    #: Upgrade requests answered with an HTTP status instead.
+    #: Upgrade requests that were refused with an HTTP status.
     refused: int
     messages_received: int
     messages_sent: int
-    #: Bytes on the connections, frames' headers included, TLS's own not.
+    #: Bytes on the connections, including the headers of frames, not including TLS's overhead.
     bytes_received: int
     bytes_sent: int
 
@@ -64,27 +65,27 @@ class Stats(dict[str, Any]):
 class Registry:
     """The sessions of this process. Every method may be called from any thread.
 
-    A process may have several servers, so a session is added with its server, and one server's
-    sessions can be drained by themselves. What a server is does not matter here.
+    A process may have several servers. A session is therefore added with its server, and the
+    sessions of one server can be drained without the others. Any object can stand for a server.
     """
 
     def __init__(self) -> None:
-        #: Set once, before there are sessions; a fork keeps it.
+        #: Set once, before the first session opens. It is kept in the child of a fork.
         self.observer: Observer | None = None
         self._reset()
 
     def begin_in_child(self) -> None:
-        """Begin anew in the child of a fork: the sessions are the parent's."""
+        """Start without sessions in the child of a fork: the sessions belong to the parent."""
         for session in self._sessions:
             session._leave_to_parent()
         self._reset()
 
     def _reset(self) -> None:
-        # Guards all of the below; session._start_closing() is called without it.
+        # Guards all fields below. It is not held while session._start_closing() is called.
         self._changed = threading.Condition()
-        # The server of each session, in the order of their opening.
+        # The server of each session, in the order in which the sessions opened.
         self._sessions: dict[CommonSession, object] = {}
-        # Whether every server drains, and those that do.
+        # Whether all servers are draining, and which servers are draining.
         self._draining = False
         self._draining_servers: WeakSet[Any] = WeakSet()
         self._opened = 0
@@ -93,7 +94,8 @@ class Registry:
         self._past = Traffic()
 
     def add(self, session: CommonSession, server: object = None) -> None:
-        """A session has opened, on ``server`` if the process may have several."""
+        """Add a session that has opened on ``server``. None is for a server that is the only one of
+        its process."""
         with self._changed:
             self._sessions[session] = server
             self._opened += 1
@@ -104,7 +106,7 @@ class Registry:
             session._start_closing(GOING_AWAY)
 
     def remove(self, session: CommonSession) -> None:
-        """A session is over; nothing happens when it was not added."""
+        """Remove a session that is over. If it was not added, this does nothing."""
         with self._changed:
             if session not in self._sessions:
                 return
@@ -117,20 +119,20 @@ class Registry:
             self.observer.closed(session)
 
     def refused(self, status: int) -> None:
-        """An upgrade request was refused with an HTTP status."""
+        """Count an upgrade request that was refused with an HTTP status."""
         with self._changed:
             self._refused += 1
         if self.observer is not None:
             self.observer.refused(status)
 
     def oldest_first(self) -> list[CommonSession]:
-        """The open sessions, in the order of their opening."""
+        """The open sessions, in the order in which they opened."""
         with self._changed:
             return list(self._sessions)
 
     def drain(self, server: object = None) -> None:
-        """Tell every session of ``server`` at once that it goes away, and each session that still
-        opens on it. None means all servers."""
+        """Close every session of ``server`` with 1001, without waiting for the ends. A session that
+        opens on it later is closed in the same way. None means all servers."""
         with self._changed:
             if server is None:
                 self._draining = True
@@ -145,7 +147,8 @@ class Registry:
             session._start_closing(GOING_AWAY)
 
     def drain_at_exit(self) -> None:
-        """The last chance: a server that knows nothing of sessions has stopped."""
+        """Drain the sessions that are left when the interpreter exits. This is for servers that
+        have stopped and do not call ``drain()`` themselves."""
         if self._sessions:
             self.drain()
             with self._changed:
@@ -172,6 +175,6 @@ atexit.register(REGISTRY.drain_at_exit)
 
 
 def stats() -> Stats:
-    """The figures of this process's sessions: with several gunicorn workers, of the one
-    that is asked."""
+    """Return the statistics of this process's sessions. With several gunicorn workers, they are
+    those of the worker that calls this. Any thread may call it."""
     return REGISTRY.stats()

@@ -1,4 +1,4 @@
-"""Running a handler over a session, and the checks of what can be one."""
+"""Running a handler on a session, and checking that an object can be a handler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class Runnable(Protocol):
-    """What running a handler needs of its session."""
+    """The part of a session that ``run_handler()`` uses."""
 
     def _start_closing(self, reason: CloseReason) -> None: ...
     def _end(self, reason: CloseReason) -> None: ...
@@ -31,15 +31,16 @@ class Runnable(Protocol):
 
 SessionT = TypeVar("SessionT", bound=Runnable)
 
-#: How a session ends whose handler returned. An exception with this very object says so.
+#: The reason of a session that ended because its handler returned. The message of an exception
+#: with this very object explains that.
 RETURNED = CloseReason(CloseCode.NORMAL_CLOSURE, "", "local")
 
-#: How a session ends whose handler raised.
+#: The reason of a session that ended because its handler raised an exception.
 FAILED = CloseReason(CloseCode.INTERNAL_ERROR, "", "error")
 
 
 def check_handler(handler: Callable[..., Any]) -> None:
-    """Raise ``TypeError`` unless ``handler`` can be one."""
+    """Raise ``TypeError`` unless ``handler`` is a plain function or another plain callable."""
     check_function(handler)
     check_unmade(handler)
     if _is_any(inspect.isgeneratorfunction, handler):
@@ -50,7 +51,7 @@ def check_handler(handler: Callable[..., Any]) -> None:
 
 
 def check_function(function: Callable[..., Any]) -> None:
-    """Raise ``TypeError`` unless ``function`` can be called, and does something then."""
+    """Raise ``TypeError`` unless ``function`` is callable and is not ``async``."""
     if not callable(function):
         raise TypeError(f"a handler is a function, not {function!r}")
     if _is_any(inspect.iscoroutinefunction, function) or _is_any(
@@ -60,9 +61,9 @@ def check_function(function: Callable[..., Any]) -> None:
 
 
 def check_unmade(function: Callable[..., Any]) -> None:
-    """Raise ``TypeError`` if another decorator has made something else of the handler already.
+    """Raise ``TypeError`` if another decorator has already turned the handler into a view.
 
-    What such a decorator makes has the decorator's name in ``_syncws_made_by``.
+    Such a decorator puts its name into the attribute ``_syncws_made_by`` of the view.
     """
     made_by = getattr(function, "_syncws_made_by", None)
     if made_by is not None:
@@ -74,7 +75,7 @@ def check_unmade(function: Callable[..., Any]) -> None:
 
 
 def _is_any(kind: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
-    """Whether a function, or an object with ``__call__()``, is of that kind."""
+    """Whether ``kind()`` holds for a function, or for the ``__call__()`` of an object."""
     return kind(function) or kind(type(function).__call__)
 
 
@@ -83,18 +84,20 @@ def run_handler(
     handler: Callable[[SessionT], Any],
     failed: Callable[[Exception], object] = lambda error: None,
 ) -> None:
-    """See ``BaseSession.run()``; ``failed`` is called with what the handler raised."""
+    """See ``BaseSession.run()``. ``failed`` is called with the exception that the handler
+    raised."""
     this: object = session
     try:
         with units_end():
             handler(session)
     except Exception as exc:
-        # Of another session's end its handler knows nothing, and should have.
+        # The end of this session is a normal way to leave the handler. The end of another session
+        # is an error that the handler should have caught.
         if not isinstance(exc, ConnectionClosed) or exc.session is not this:
             logger.exception("the handler of %s failed; the session is closed with 1011", session)
             failed(exc)
             session._end(FAILED)
-    except BaseException:  # SystemExit, KeyboardInterrupt: the server's business
+    except BaseException:  # The server handles SystemExit and KeyboardInterrupt.
         session._start_closing(FAILED)
         raise
     session._end(RETURNED)

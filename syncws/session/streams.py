@@ -1,4 +1,4 @@
-"""Messages as files: read while they arrive, sent while they are made."""
+"""Messages as files: they can be read while they arrive, and sent while they are produced."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Sendable", "as_binary", "parts_of", "receive_stream"]
 
-#: A message, or what it can be made of.
+#: A message, or a source of its parts.
 Sendable = Data | PreparedMessage | Iterable[Data] | IO[str] | IO[bytes]
 
-#: Bytes, or characters, of a file that are sent in one frame.
+#: How many bytes or characters of a file are sent in one frame.
 CHUNK = 64 * 1024
 
 
 def receive_stream(reader: Reader, timeout: float | None) -> BinaryIO | TextIO:
-    """The next message as a file; see ``Session.receive_stream()``."""
+    """Return the next message as a file; see ``Session.receive_stream()``."""
     raw = _MessageFile(reader, timeout)
     first = reader.begin_stream(raw, timeout)
     if isinstance(first, Part) and first.finished:
@@ -33,7 +33,7 @@ def receive_stream(reader: Reader, timeout: float | None) -> BinaryIO | TextIO:
     if isinstance(first, bytes):
         return io.BytesIO(first)
     raw.put(first)
-    # As a message has it, line ends included.
+    # newline="" below leaves the line ends of the message as they are.
     binary = io.BufferedReader(raw)
     if isinstance(first.data, bytes):
         return cast(BinaryIO, binary)
@@ -41,7 +41,7 @@ def receive_stream(reader: Reader, timeout: float | None) -> BinaryIO | TextIO:
 
 
 class _MessageFile(io.RawIOBase):
-    """The bytes of a message, each part received when the one before has been read."""
+    """The bytes of a message. The next part is received when the previous one has been read."""
 
     def __init__(self, reader: Reader, timeout: float | None) -> None:
         self._reader = reader
@@ -69,7 +69,7 @@ class _MessageFile(io.RawIOBase):
 
 
 def as_binary(data: Any) -> memoryview | None:
-    """What is bytes-like in any other way: an array, for one."""
+    """A view of any other bytes-like object, such as an array. Returns None for other objects."""
     if hasattr(data, "read"):
         return None  # a file, mapped into memory
     try:
@@ -79,13 +79,14 @@ def as_binary(data: Any) -> memoryview | None:
 
 
 def parts_of(data: Any) -> Iterable[Data]:
-    """The fragments of a message to be made of a file or an iterable.
+    """The fragments of a message that a file or an iterable provides.
 
-    Raises ``TypeError`` for anything else.
+    Raises ``TypeError`` for any other object.
     """
     read = getattr(data, "read", None)
     if isinstance(data, io.BufferedIOBase) and type(data).read1 is not io.BufferedIOBase.read1:
-        # Of a pipe, or of a message that is being received: what is there.
+        # read1() returns the data that is already there. On a pipe, or on a message that is being
+        # received, read() would wait for a full chunk.
         read = data.read1
     if callable(read):
         return _chunks(read)
@@ -99,7 +100,7 @@ def parts_of(data: Any) -> Iterable[Data]:
 
 def _chunks(read: Callable[[int], Any]) -> Iterator[Data]:
     chunk = read(CHUNK)
-    yield chunk  # of an empty file too: it is an empty message
+    yield chunk  # An empty file is an empty message.
     while chunk:
         chunk = read(CHUNK)
         if chunk:

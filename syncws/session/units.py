@@ -1,10 +1,10 @@
-"""A unit of work for each message: what it takes, a database connection for one,
-is held for a message and not for a session.
+"""A unit of work for each message. It holds its resources, for example a database
+connection, while one message is handled, not for the whole session.
 
-A unit ends when the next message is asked for, or with the handler. For the
-latter a generator can not be relied on: while somebody looks at what the handler
-has raised, its frame lives, and so does a generator that it has left in the
-middle.
+A unit ends when the handler asks for the next message, or when the handler ends. The
+end of the handler does not close its generator: while anybody keeps the traceback of
+the handler's exception, the handler's frame lives, and so does the generator in it.
+``units_end()`` therefore ends the units explicitly.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ __all__ = ["messages_in_units", "units_end"]
 
 Messages = Generator["str | bytes", None, None]
 
-# The thread of a handler, and the iterators that the handler has made, in that order.
+# The thread of a handler, and the iterators that the handler has made, oldest first.
 _iterators: ContextVar[tuple[int, list[ref[Messages]]]] = ContextVar("_iterators", default=(0, []))
 
 
 def messages_in_units(
     messages: Iterable[str | bytes], unit: Callable[[], AbstractContextManager[object]]
 ) -> Iterator[str | bytes]:
-    """A session's messages, each handled within a ``unit()``. In the handler's thread."""
+    """Iterate over messages, and keep a ``unit()`` open while each one is handled. The handler's
+    thread calls this."""
     iterator = _messages(messages, unit)
     owner, iterators = _iterators.get()
     # A thread that a handler starts may inherit the handler's context (and does on a free-threaded
@@ -47,21 +48,24 @@ def _messages(
             try:
                 yield message
             except GeneratorExit:
-                return  # the loop was left, which is no failure of the unit
+                return  # The handler left the loop. The unit ends without an error.
             asked_for_more = True
         if not asked_for_more:
-            return  # the handler has raised, and the unit takes that lightly
+            return  # The handler raised, and the unit suppressed the exception.
 
 
 @contextlib.contextmanager
 def units_end() -> Iterator[None]:
-    """With the block, a handler's, its units end; with what it raises, if it does.
-    One handler may run another."""
+    """Run a handler inside this block: its units end with the block.
+
+    If the block raises, the units end with the same exception. Blocks may be nested, since one
+    handler may run another.
+    """
     iterators: list[ref[Messages]] = []
     token = _iterators.set((get_ident(), iterators))
     try:
         yield
-    except BaseException as exc:  # whatever ends the handler ends its units
+    except BaseException as exc:  # Every exception that ends the handler ends its units.
         _end(iterators, exc)
         raise
     else:
@@ -71,7 +75,8 @@ def units_end() -> Iterator[None]:
 
 
 def _end(iterators: list[ref[Messages]], error: BaseException | None) -> None:
-    """The newest first, as nested blocks end, and all of them."""
+    """End all units, the newest first, as nested blocks end. An error in one does not keep the
+    others open."""
     with contextlib.ExitStack() as stack:
         for each in iterators:
             iterator = each()
@@ -87,6 +92,6 @@ def _end_one(iterator: Messages, error: BaseException | None) -> None:
         iterator.throw(error)
     except StopIteration:
         pass
-    except BaseException as raised:  # what is thrown in comes out again
+    except BaseException as raised:  # The generator usually raises the same exception again.
         if raised is not error:
             raise
