@@ -1,4 +1,4 @@
-"""Keepalive, and standing in for the handler."""
+"""Keepalive, and how the ping thread reads while the handler is busy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Both = tuple[Session, Peer]
 
 
 def test_c13_ping_is_answered_while_the_handler_is_elsewhere(session_and_peer: Both) -> None:
-    """Within a second, although nobody ever calls receive()."""
+    """The pong comes within a second, although no thread ever calls receive()."""
     _, peer = session_and_peer
     peer.ping(b"anybody")
     assert peer.expect_pong(timeout=1.0) == b"anybody"
@@ -44,7 +44,7 @@ def test_ping_is_answered_while_the_handler_is_busy_between_messages(
 def test_pings_are_answered_while_the_handler_works_on_what_was_read_ahead(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It never has to wait for a message then, nor does anybody stand in for it."""
+    """The handler then never waits for a message, and no other thread reads in its place."""
     monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
     monkeypatch.setattr(reader, "LOOK_AFTER", 0)
     messages = [str(number) for number in range(20)]
@@ -74,7 +74,7 @@ def test_a_look_that_another_reader_prevents_does_not_count(
 def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
     session_and_peer: Both, quick_stand_in: None
 ) -> None:
-    """The handler has read it, and not come to it: no socket is readable for it."""
+    """The handler's read has taken it from the socket, so the socket does not become readable."""
     session, peer = session_and_peer
     ping = peer.protocol.send(Ping(b"behind"))
     close = peer.protocol.send(CloseConnection(1000, "bye"))
@@ -88,8 +88,8 @@ def test_what_came_along_with_a_message_does_not_wait_for_the_handler(
 def test_what_came_along_is_seen_to_though_the_handler_came_in_between(
     session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes a message just when somebody is about to stand in for it, who so can
-    not, and is away again at once."""
+    """The handler takes a message just when the ping thread is about to read in its place, so the
+    ping thread can not. Then the handler is busy again at once."""
     session, peer = session_and_peer
     stand_in = session._reader.stand_in
     turns: list[str | bytes] = []
@@ -123,7 +123,7 @@ def test_a_handler_that_comes_and_goes_is_looked_at_soon_when_that_is_overdue(
 def test_what_was_read_and_not_come_to_is_a_sign_of_life(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pong may be in it."""
+    """The pong may be among the bytes that were read and not processed yet."""
     monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
     session, _ = make_session(received=frame(1, b"first") + frame(1, b"second"))
     assert session.receive(PATIENCE) == "first"
@@ -151,7 +151,7 @@ def test_a_callback_that_leaves_does_not_leave_the_session_alone(
 def test_what_came_along_while_another_stood_in_does_not_wait_either(
     session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handler is back for one message, which the ping thread does not wake up for."""
+    """The handler comes back for one message, and that does not wake up the ping thread."""
     session, peer = session_and_peer
     wait = Transport.wait
     waiting, overlooking = threading.Event(), threading.Event()
@@ -220,7 +220,7 @@ def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
 
 
 def test_a_peer_held_back_is_not_given_up(make_session: MakeSession, quick_stand_in: None) -> None:
-    """Its pong lies behind messages that the handler has not taken yet."""
+    """The pong comes after messages that the handler has not taken yet."""
     session, peer = make_session(ping_interval=0.02, timeout=0.05)
     for _ in range(read_ahead.MAX_QUEUED_MESSAGES):
         peer.send("")
@@ -282,7 +282,7 @@ def test_a_silent_peer_is_noticed_however_many_pings_fit_into_the_timeout(
 
 
 def test_a_slow_reader_is_not_given_up(make_session: MakeSession) -> None:
-    """The ping lies behind megabytes that the peer is still reading."""
+    """The ping comes after megabytes that the peer is still reading."""
     session, peer = make_session(ping_interval=0.1, timeout=0.4)
     peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     size = 2_000_000

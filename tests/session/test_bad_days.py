@@ -1,4 +1,4 @@
-"""What a bad day brings: unfinished messages, signals, times of every size."""
+"""Rare conditions: unfinished messages, signals, timeouts of every size."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_an_unfinished_message_does_not_switch_keepalive_off(
 
 
 def interrupt_until_closing(session: Session, thread: int) -> None:
-    """Python notes a signal that comes right before a system call, and runs its handler after
-    the call. So one signal may come too early to interrupt anything."""
+    """If a signal comes right before a system call, Python runs its handler only after the call.
+    One signal may therefore come too early to interrupt the call."""
     while session._reason is None:
         signal.pthread_kill(thread, signal.SIGUSR1)
         time.sleep(0.05)
@@ -73,8 +73,8 @@ def test_close_in_a_signal_handler_ends_the_receive_that_it_interrupts(
 def test_close_in_a_signal_handler_lets_the_send_that_it_interrupts_go_on(
     session_and_peer: Both,
 ) -> None:
-    """The peer reads later: it gets the whole message and then the Close, long before the
-    deadline of the closing handshake."""
+    """The peer begins to read later. It receives the whole message and then the Close, long before
+    the deadline of the closing handshake."""
     session, peer = session_and_peer
     main = threading.get_ident()
     before = signal.signal(signal.SIGUSR1, lambda *_: session.close(1001, timeout=PATIENCE * 100))
@@ -120,7 +120,8 @@ def test_close_in_a_signal_handler_ends_the_send_to_a_peer_that_reads_nothing(
 def test_a_peer_that_reads_slowly_but_steadily_gets_the_whole_message(
     make_session: MakeSession, certificate: tuple[Path, Path], tls: bool
 ) -> None:
-    """It takes several times the timeout, and the peer never stops reading for so long."""
+    """The message takes several times the timeout, but the peer never stops reading for a whole
+    timeout."""
     pair = partial(tls_pair, certificate) if tls else tcp_pair
     sockets = pair(receive_buffer=16_384)
     session, peer = make_session(sockets=sockets, timeout=0.4, ping_interval=None)
@@ -141,7 +142,7 @@ def test_a_peer_that_reads_slowly_but_steadily_gets_the_whole_message(
 
 
 def test_a_timeout_of_a_call_is_for_the_whole_call(make_session: MakeSession) -> None:
-    """However steadily the peer reads."""
+    """A peer that reads steadily does not extend the timeout of a call."""
     sockets = tcp_pair(receive_buffer=16_384)
     session, peer = make_session(sockets=sockets, ping_interval=None)
     sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
@@ -154,7 +155,7 @@ def test_a_timeout_of_a_call_is_for_the_whole_call(make_session: MakeSession) ->
 
 
 def test_a_second_sender_waits_while_the_peer_reads(make_session: MakeSession) -> None:
-    """Its time, too, is renewed by the progress of the message in front of it."""
+    """Progress of the message before it also renews the timeout of the second sender."""
     sockets = tcp_pair(receive_buffer=16_384)
     session, peer = make_session(sockets=sockets, timeout=0.4, ping_interval=None)
     sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
@@ -202,7 +203,7 @@ def test_a_timeout_behind_a_skipped_stream_names_the_time_that_was_given(
 def test_a_ping_that_somebody_waits_for_is_noticed_at_once(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though no thread is in receive(), and for long none would stand in."""
+    """No thread is in receive(), and the ping thread would not read for a long time."""
     monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
     session, peer = make_session(ping_interval=None)
     for _ in range(2):
@@ -214,8 +215,8 @@ def test_a_ping_that_somebody_waits_for_is_noticed_at_once(
 def test_a_handler_that_only_sends_notices_silence_in_the_middle_of_a_message(
     make_session: MakeSession, quick_stand_in: None
 ) -> None:
-    """An unfinished message that stops the reading ahead is no sign of life, nor is a fragment
-    behind it."""
+    """If an unfinished message stops reading ahead, neither the message nor a later fragment
+    counts as a sign of life."""
     session, peer = make_session(ping_interval=0.2, timeout=0.5)
     begun = frame(2, bytes(read_ahead.MAX_QUEUED_BYTES), fin=False)
     peer.socket.sendall(begun[:-1000])

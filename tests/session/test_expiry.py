@@ -1,4 +1,4 @@
-"""Sessions that expire, their latency and their names."""
+"""The expiry of sessions, their latency and their ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame log: a line a frame when DEBUG is on, and nothing at all when it is off."""
+"""The frame log: one line for each frame if DEBUG is on, and nothing if it is off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy of keepalive, with numbers instead of a clock."""
+"""The rules of the keepalive, tested with given times instead of a clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SILENT = Signs(received=100, acknowledged=50, unread=False)
 
 
 def waiting(*, ping_ends_at: int = 60, interval: float = 20.0, timeout: float = 5.0) -> Keepalive:
-    """A keepalive whose ping was sent at 20."""
+    """A keepalive that sent its ping at time 20."""
     keepalive = Keepalive(interval, timeout)
     keepalive.start(0.0)
     assert not keepalive.is_due(19.9)

@@ -184,7 +184,7 @@ def test_f11_over_close_the_session_is_closed_with_1008(make_session: Any) -> No
 
 
 def test_f11_messages_that_piled_up_are_not_a_flood(make_session: Any) -> None:
-    """A peer that keeps to the rate is not closed because its handler was busy."""
+    """If a peer keeps to the rate and the handler is busy, the session is not closed."""
     rate = Rate(100, per=1.0, burst=2, over="close")
     session, peer = make_session(rate=rate)
     began = monotonic()

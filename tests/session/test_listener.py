@@ -24,7 +24,7 @@ Both = tuple[Session, Peer]
 
 
 class Recorder(Listener):
-    """Notes what happens."""
+    """A listener that notes each call of its callbacks."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []

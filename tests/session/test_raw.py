@@ -1,4 +1,4 @@
-"""Raw sessions, over real connections, with a peer that does what it is told."""
+"""Raw sessions over real connections, with a peer that the test controls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CLOSE = Frame(Opcode.CLOSE, (1000).to_bytes(2, "big") + b"bye")
 
 
 def silent(peer: Peer) -> bool:
-    """Whether nothing was sent to the peer, as far as it has come."""
+    """Whether no data has reached the peer so far."""
     peer.socket.setblocking(False)
     try:
         return not peer.socket.recv(100)
@@ -220,7 +220,7 @@ def test_b4_a_handler_that_returns_ends_the_connection_without_a_close(make_raw:
 def test_b4_the_peer_gets_all_that_was_sent_though_nobody_reads_what_it_sent(
     make_raw: MakeRaw,
 ) -> None:
-    """A connection that ends with bytes unread is reset, and drops what was on its way."""
+    """If a connection is closed with unread bytes, TCP resets it and drops the bytes in transit."""
     session, peer = make_raw(close_timeout=10 * PATIENCE)
     peer.send_bytes(frame(2, b"unread" * 100))
 
@@ -282,7 +282,7 @@ def test_the_1011_waits_for_the_frame_being_written(raw_and_peer: Both) -> None:
 
 
 class Dribble(Transport):
-    """There is always another byte of a frame that never ends."""
+    """A transport that always has another byte of a frame that never ends."""
 
     def receive(self, timeout: float | None, missing: int = 0) -> bytes:
         return b"x"

@@ -1,4 +1,4 @@
-"""Raw sessions when their server stops, and what is left of them."""
+"""Raw sessions when their server stops, and that nothing is left of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLOSE = Frame(Opcode.CLOSE, (1000).to_bytes(2, "big") + b"bye")
 
 
 class Full(Transport):
-    """The peer does not read, and there is room for one byte."""
+    """A connection whose peer does not read, with room for one byte."""
 
     def send_now(self, data: bytes | memoryview) -> int:
         return 0 if self.sent else super().send_now(data[:1])

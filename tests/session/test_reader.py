@@ -1,4 +1,4 @@
-"""Receiving: one reader at a time, reading ahead, faults in order."""
+"""Receiving: one reader at a time, reading ahead, and faults in the right order."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_second_receive_is_refused(session_and_peer: Both) -> None:
 
 @pytest.mark.usefixtures("quick_stand_in")
 def test_fault_waits_for_the_messages_before_it(session_and_peer: Both) -> None:
-    """What came before the fault is received, and can still be answered."""
+    """Messages that came before the fault are received, and the handler can still answer them."""
     session, peer = session_and_peer
     peer.send_bytes(frame(1, b"one") + frame(1, b"two") + frame(3))
     while session._reader._fault is None:
@@ -104,7 +104,7 @@ def test_a_fault_behind_messages_stays_the_reason_when_the_peer_goes(
 def test_behind_what_is_thrown_away_nothing_is_received(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
-    """No message has a hole, and none is missing between others."""
+    """No part of a message is missing, and no message between two others is missing."""
     monkeypatch.setattr(read_ahead, "MAX_QUEUED_MESSAGES", 2)
     session, peer = make_session(close_timeout=PATIENCE)
     peer.send_bytes(frame(2, b"0", fin=not streamed))
@@ -141,7 +141,7 @@ def test_the_handler_discards_too(
 def test_until_when_all_has_been_looked_at(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes in one read may have arrived at any time since the read before."""
+    """The bytes of one read may have arrived at any time since the previous read."""
     monkeypatch.setattr(attending, "STAND_IN_AFTER", 1000)
     monkeypatch.setattr(reader, "_AT_ONCE", PATIENCE)
     session, peer = make_session()
@@ -208,7 +208,7 @@ def test_receive_without_waiting(session_and_peer: Both) -> None:
 
 @pytest.mark.usefixtures("quick_stand_in")
 def test_reading_ahead_goes_on_when_the_queue_has_room_again(make_session: MakeSession) -> None:
-    """The handler takes some of what was read ahead, and goes away for good."""
+    """The handler takes some of the messages that were read ahead, and never receives again."""
     session, peer = make_session(ping_interval=None)
     for _ in range(read_ahead.MAX_QUEUED_MESSAGES + 40):
         peer.send("")
@@ -268,7 +268,7 @@ def test_the_answer_to_a_close_is_found_behind_a_full_queue(session_and_peer: Bo
 
 
 def test_what_the_peer_sent_before_it_went_is_received(make_session: MakeSession) -> None:
-    """More than is read ahead, and a Close, when it is a write that fails."""
+    """A write fails. The peer had sent more than is read ahead, and then a Close."""
     session, peer = make_session(started=False)  # nobody reads but send() itself
     count = 3 * read_ahead.MAX_QUEUED_MESSAGES
     peer.send_bytes(frame(1, b"x" * 20) * count)
@@ -288,14 +288,14 @@ def test_what_the_peer_sent_before_it_went_is_received(make_session: MakeSession
 
 
 class GivenUp(socket.socket):
-    """A socket on which the system has given up."""
+    """A socket whose connection the operating system has given up."""
 
     def recv(self, *arguments: Any) -> bytes:
         raise TimeoutError(110, "Connection timed out")
 
 
 def test_the_system_giving_up_is_no_receive_timeout(make_session: MakeSession) -> None:
-    """ETIMEDOUT is a TimeoutError in Python, and the end of the connection."""
+    """Python raises TimeoutError for ETIMEDOUT, but here it means that the connection has ended."""
     session, _ = make_session()
     with GivenUp() as given_up:
         session._transport._sock = given_up

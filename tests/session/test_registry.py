@@ -1,4 +1,4 @@
-"""The sessions of a process: their figures, and their end with it."""
+"""The sessions of a process: their statistics, and how they end when a server stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions over real TCP connections, with a peer that does as it is told."""
+"""Sessions over real TCP connections, with a peer that the test controls."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_peer_that_goes_without_a_word(session_and_peer: Both, fault: Any) -> No
 
 
 def test_close_code_is_found_when_only_writing_fails(make_session: MakeSession) -> None:
-    """The peer has closed and gone; the handler, which only sends, finds out why."""
+    """The peer has sent a Close and left. The handler, which only sends, learns the code."""
     session, peer = make_session(started=False)  # nobody reads but send() itself
     peer.send_close(4001, "moved")
     peer.close_socket()
@@ -312,7 +312,7 @@ def test_a8_a_peer_that_never_answers_the_close_is_dropped(
 
 
 def test_close_does_not_hang_on_unread_messages(make_session: MakeSession) -> None:
-    """More of them than the queue takes, and then the peer's Close."""
+    """There are more unread messages than the queue holds, and then the peer's Close."""
     session, peer = make_session()
     flood = Background(lambda: peer.send_bytes(frame(2, b"x" * 60_000) * 100))
     closing = Background(session.close)
@@ -354,7 +354,7 @@ def test_c11_terminate_wakes_everybody(session_and_peer: Both) -> None:
 
 
 def test_start_closing_needs_nobody_to_see_it_through(make_session: MakeSession) -> None:
-    """As a worker does for all of its sessions, whatever their handlers do."""
+    """A worker closes all of its sessions this way, even if their handlers are busy."""
     session, peer = make_session()
     session._start_closing(CloseReason(1001, "", "shutdown"))
     assert peer.answer_close(timeout=1.0) == (1001, "")

@@ -1,4 +1,4 @@
-"""Messages as files, read while they arrive."""
+"""Messages as files that are read while they arrive."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_rest_of_a_stream_is_skipped(session_and_peer: Both) -> None:
 def test_a_slow_reader_of_a_stream_holds_the_peer_back(
     session_and_peer: Both, quick_stand_in: None
 ) -> None:
-    """Memory is bounded: what nobody reads stays with the peer."""
+    """Memory is bounded: bytes that the handler does not read stay with the peer."""
     session, peer = session_and_peer
     peer.send_bytes(frame(BINARY, b"x", fin=False))
     file = session.receive_stream(PATIENCE)
@@ -157,7 +157,7 @@ def test_a_slow_reader_of_a_stream_holds_the_peer_back(
 def test_a_large_message_is_not_read_ahead_whole(
     make_session: MakeSession, fragmented: bool
 ) -> None:
-    """The handler is elsewhere at first, and reads it as a stream later."""
+    """The handler is busy at first, and later reads the message as a stream."""
     size = 20 * 1024 * 1024
     session, peer = make_session(max_message_size=2 * size)
     sent = frame(BINARY, bytes(size), fin=not fragmented)

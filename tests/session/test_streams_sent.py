@@ -1,4 +1,4 @@
-"""Messages that are made of files and iterables, sent while they are made."""
+"""Messages from files and iterables, which are sent while they are produced."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..support.pairs import PATIENCE, frame
 
 
 class Log:
-    """Units that say when they begin, and how they end."""
+    """A log of units: when each one begins, and how it ends."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -43,7 +43,7 @@ def log() -> Log:
 
 @pytest.fixture
 def session(make_session: MakeSession) -> Session:
-    """There are three messages."""
+    """A session that has received three messages."""
     return make_session(received=b"".join(frame(1, text) for text in (b"1", b"2", b"3")))[0]
 
 
@@ -65,7 +65,7 @@ def test_with_the_handler(session: Session, log: Log) -> None:
 
 
 def test_with_what_the_handler_raises(session: Session, log: Log) -> None:
-    """Though somebody keeps the traceback, and so the frame and its iterator."""
+    """The unit ends although the traceback is kept, and with it the frame and its iterator."""
 
     def handler() -> None:
         messages = messages_in_units(session, log.unit)
@@ -119,7 +119,8 @@ def test_nested_ones_end_in_their_order(session: Session, log: Log) -> None:
 
 
 def test_a_unit_that_takes_failures_lightly(session: Session, log: Log) -> None:
-    """The handler has failed all the same, and no other message is begun with."""
+    """The unit suppresses the exception. The handler has still failed, and receives no other
+    message."""
 
     def handler() -> None:
         messages = messages_in_units(session, lambda: suppress(LookupError))

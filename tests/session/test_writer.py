@@ -43,7 +43,7 @@ def test_sixteen_threads_send_at_once(session_and_peer: Both) -> None:
 
 @pytest.mark.usefixtures("quick_stand_in")
 def test_a_pong_finds_room_in_a_full_socket_later(make_session: MakeSession) -> None:
-    """Answering a ping never waits, and the answer is not forgotten."""
+    """Answering a ping never waits. If there is no room for the pong, it is sent later."""
     session, peer = make_session()
     sender = Background(session.send, BIG)
     wait_until(lambda: session._writer.write_lock.locked())
@@ -139,7 +139,7 @@ def test_a_write_that_is_interrupted_leaves_no_cut_frame_behind(
 
 
 def test_a_ping_that_found_no_room_goes_out_later(make_session: MakeSession) -> None:
-    """And whoever answers it, late, is alive."""
+    """If the peer answers the late ping, the peer is alive."""
     session, peer = make_session(ping_interval=None)
     transport = session._transport
     while transport.send_now(frame(10, b"filler")):  # unmasked pongs would do as well

@@ -47,7 +47,7 @@ def page() -> str:
 
 @app.get("/status")
 def status() -> Response:
-    """What a leak would show in."""
+    """The figures that would show a leak."""
     names = [
         t.name
         for t in threading.enumerate()
@@ -90,7 +90,7 @@ def limited(session: syncws.Session) -> None:
 
 @websockets.route("/sends", timeout=1)
 def sends(session: syncws.Session) -> None:
-    """Never receives."""
+    """A handler that sends and never receives."""
     note_end(session)
     while True:
         session.send("tick")
@@ -120,7 +120,7 @@ def lively(session: syncws.Session) -> None:
 
 @websockets.route("/sleeps/<float:seconds>")
 def sleeps(session: syncws.Session, seconds: float) -> None:
-    """Busy with something else."""
+    """A handler that does not use its session for a while."""
     session.send("sleeping")
     time.sleep(seconds)
     session.send("awake")
@@ -144,7 +144,7 @@ def chat(session: syncws.Session) -> None:
 
 @websockets.route("/raw", raw=True, close_timeout=1)
 def raw(session: syncws.RawSession) -> None:
-    """Answers each frame with itself, and so a Close with a Close."""
+    """Sends each frame back, so it answers a Close with a Close."""
     session.close_reason.add_done_callback(lambda future: ENDED.append(future.result()))
     while True:
         session.send_frame(session.receive_frame())
@@ -152,7 +152,7 @@ def raw(session: syncws.RawSession) -> None:
 
 @websockets.route("/rooms/<room>")
 def room(session: syncws.Session, room: str) -> None:
-    """Flask's context, in the handler."""
+    """A handler that uses Flask's request context."""
     session.send(
         json.dumps(
             {
@@ -180,10 +180,10 @@ def slow(seconds: float) -> str:
 
 
 class OwnResponse(Response):
-    """Many applications have one."""
+    """A response class of the application. Many applications have one."""
 
 
-#: An application with a response class of its own, and with teardown functions that fail.
+#: An application with its own response class and with teardown functions that fail.
 other = Flask("other")
 other.response_class = OwnResponse
 others = WebSockets(other)
@@ -232,17 +232,18 @@ def logging_its_own_way() -> Flask:
 
 
 def short_heads(environ: Any, start_response: Any) -> Any:
-    """The application, where a request's head has half a second."""
+    """The application, with half a second as the limit for the head of a request."""
     return app(environ, start_response)
 
 
 def no_threads(environ: Any, start_response: Any) -> Any:
-    """The application, on a system that has one thread for the pool and no other."""
+    """The application, on a system that can start one thread for the pool and no others."""
     return app(environ, start_response)
 
 
 def with_dict_config() -> Flask:
-    """Loggers that exist and are not named here are disabled, which is the default."""
+    """The application with ``dictConfig()``. By default that disables all existing loggers that
+    the configuration does not name."""
     logging.config.dictConfig(
         {
             "version": 1,
@@ -256,7 +257,7 @@ def with_dict_config() -> Flask:
 
 
 def few_descriptors(environ: Any, start_response: Any) -> Any:
-    """The application, where a process may open 16 descriptors more than it has."""
+    """The application, in a process that may open only 16 more descriptors."""
     return app(environ, start_response)
 
 
@@ -267,7 +268,7 @@ def limit_descriptors() -> None:
 
 
 def no_first_thread(environ: Any, start_response: Any) -> Any:
-    """The application, on a system that has no thread at first."""
+    """The application, on a system that can not start a thread at first."""
     return app(environ, start_response)
 
 

@@ -1,4 +1,4 @@
-"""Calls that block, in threads, and what is to be waited for meanwhile."""
+"""Calls that block, run in threads, and a way to wait for conditions meanwhile."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from syncws import CloseReason
 
 from .pairs import PATIENCE
 
-#: More than the operating system takes for a peer that does not read.
+#: More bytes than the operating system buffers for a peer that does not read.
 BIG = b"x" * 16_000_000
 
 
 class Background:
-    """A call that blocks, in a thread; what it gave or raised."""
+    """A blocking call in a thread, and its result or exception."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -37,8 +37,8 @@ class Background:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """For what has no event of its own: a thread has got as far as to be waiting,
-    another process has come to something."""
+    """Wait until a condition holds. Use this only for conditions that have no event: a thread has
+    begun to wait, or another process has reached some point."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""A real browser, Chromium, for the tests that drive one."""
+"""A real browser, Chromium, for the tests that need one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_chromium = pytest.mark.skipif(
 
 
 class Browser:
-    """A window with the chat in it."""
+    """A browser window that shows the chat."""
 
     def __init__(self, folder: Path) -> None:
         options = ChromeOptions()
@@ -62,7 +62,7 @@ class Browser:
 
 @contextlib.contextmanager
 def two_browsers(folder: Path) -> Iterator[tuple[Browser, Browser]]:
-    """Two windows that share no cookies."""
+    """Two browser windows that share no cookies."""
     made: list[Browser] = []
     try:
         for name in ("one", "two"):

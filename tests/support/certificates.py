@@ -1,4 +1,4 @@
-"""A certificate that tests can trust."""
+"""A self-signed certificate for the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a key and a self-signed certificate for localhost; gives their paths."""
+    """Write a key and a self-signed certificate for localhost. Returns their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.timezone.utc)

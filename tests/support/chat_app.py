@@ -1,4 +1,4 @@
-"""The example's chat, which tells where its members are."""
+"""The chat of the examples, with a route that tells how many members this worker has."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["app"]
 
 @app.get("/members")
 def members() -> dict[str, int]:
-    """How many are in this worker."""
+    """How many members are in this worker."""
     return {str(os.getpid()): len(hub.members(ROOM))}

@@ -1,4 +1,4 @@
-"""Raw clients: a socket, a handshake as bytes, and a peer on top; and one who behaves."""
+"""Raw clients (a socket, a handshake as bytes, and a peer on top), and a well-behaved one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def handshake(path: str, host: str = "localhost", *extra: str) -> bytes:
 def exchange(
     port: int, request: bytes, *, tls: ssl.SSLContext | None = None
 ) -> tuple[str, socket.socket, bytes]:
-    """Send a request; gives the response's head, the socket, and what came behind."""
+    """Send a request. Returns the head of the response, the socket, and the bytes that followed
+    the head."""
     sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
     try:
         if tls is not None:
@@ -50,7 +51,7 @@ def exchange(
 
 
 def connect(port: int, path: str, *extra: str, behind: bytes = b"") -> Peer:
-    """Open a session; ``behind`` is sent in the same segment as the handshake."""
+    """Open a session. ``behind`` is sent in the same segment as the handshake."""
     head, sock, rest = exchange(port, handshake(path, "localhost", *extra) + behind)
     assert head.startswith("HTTP/1.1 101 "), head
     peer = Peer(sock)
@@ -60,9 +61,8 @@ def connect(port: int, path: str, *extra: str, behind: bytes = b"") -> Peer:
 
 
 class Bystander:
-    """A session that has nothing to do with what is done to the server meanwhile:
-    each of its messages comes back in time.
-    """
+    """A well-behaved session that runs while a test attacks the server. It checks that each of its
+    messages is answered in time."""
 
     def __init__(self, port: int) -> None:
         self._client = websocket.create_connection(f"ws://127.0.0.1:{port}/echo", timeout=PATIENCE)
@@ -73,7 +73,7 @@ class Bystander:
     def _run(self) -> None:
         try:
             number = 0
-            # Once more when it is over, for what comes at the end.
+            # Check once more after the attack, for effects that only its end has.
             while not self._over.wait(0.01) or number == 0:
                 self._exchange(f"{number} " + "x" * 1000)
                 number += 1

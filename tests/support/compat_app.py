@@ -1,4 +1,4 @@
-"""Programs on flask-sock and simple-websocket, without a word of syncws."""
+"""Programs for flask-sock and simple-websocket that do not mention syncws."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def page() -> str:
 
 
 def plain(environ: Any, start_response: Any) -> Any:
-    """A WSGI application that is a generator, and does not catch the end of its session."""
+    """A WSGI application that is a generator and does not catch the end of its session."""
     if environ["PATH_INFO"] != "/":
         ws = simple_websocket.Server(environ)
         if environ["PATH_INFO"] == "/fails":

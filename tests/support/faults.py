@@ -1,6 +1,6 @@
-"""What goes wrong with connections, by name.
+"""Faults of connections, each with a name.
 
-A fault is done to the peer's end of a connection, or to the bytes on their way.
+A fault acts on the peer's end of a connection, or on the bytes in transit.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ def reset(sock: socket.socket) -> None:
 
 
 def reset_when_closed(sock: socket.socket) -> None:
-    """For a socket that something else closes."""
+    """Let a later close of the socket send a reset. Use this if other code closes the socket."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def end_of_file(sock: socket.socket) -> None:
-    """Half-close: nothing more will be sent, reading goes on."""
+    """Half-close the connection: send no more data, but go on reading."""
     sock.shutdown(socket.SHUT_WR)
 
 
 def stall(sock: socket.socket) -> None:
-    """Do not read, and have as little room for unread bytes as can be."""
+    """Do not read, and make the buffer for unread bytes as small as possible."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
 
 def byte_by_byte(sock: socket.socket, data: bytes) -> None:
-    """Send each byte in a segment of its own."""
+    """Send each byte in a separate segment."""
     for value in data:
         sock.sendall(bytes([value]))
 

@@ -1,4 +1,4 @@
-"""Applications that use the socket of the worker's connection themselves."""
+"""Applications that use the socket of the worker's connection directly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def echo(ws: Any) -> None:
 
 
 def answers_late(environ: Any, start_response: Any) -> Any:
-    """Its handler ends before its thread has answered."""
+    """An application whose handler ends before its thread has answered."""
     connection = environ["gunicorn.socket"]
     received = threading.Event()
 

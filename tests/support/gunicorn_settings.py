@@ -1,4 +1,4 @@
-"""gunicorn's settings under test: the application may look at its worker."""
+"""The gunicorn settings of the tests. They let the application see its worker."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def announce_first_look(log: Any) -> None:
-    """Log when gunicorn's reloader has noted the time of every file.
+    """Log a line when gunicorn's reloader has noted the modification time of every file.
 
-    It compares with these times from then on. A file that changes before is not noticed.
+    The reloader notices only changes after that point.
     """
     get_files = ReloaderBase.get_files
     looks = 0

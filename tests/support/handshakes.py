@@ -9,7 +9,7 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 def request(**changes: str | None) -> dict[str, Any]:
-    """The example of RFC 6455 section 1.2 with changes. None removes an entry."""
+    """The environ of the example in RFC 6455 section 1.2, with changes. None removes an entry."""
     environ: dict[str, str | None] = {
         "REQUEST_METHOD": "GET",
         "SERVER_PROTOCOL": "HTTP/1.1",

@@ -1,4 +1,4 @@
-"""An application with all that HTTP can do, beside a WebSocket route."""
+"""An application that uses many features of HTTP, and has a WebSocket route."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def echo(session: syncws.Session) -> None:
 
 @app.route("/request", methods=["GET", "POST", "PUT"])
 def show() -> Response:
-    """What has arrived."""
+    """Answer with the request as it has arrived."""
     return jsonify(
         method=request.method,
         path=request.path,
@@ -42,7 +42,7 @@ def show() -> Response:
 
 @app.post("/upload")
 def upload() -> Response:
-    """The parts of a multipart body."""
+    """Answer with the parts of a multipart body."""
     return jsonify(
         fields=sorted(request.form.items(multi=True)),
         files=[
@@ -70,7 +70,7 @@ def memory() -> Response:
 
 @app.get("/disk")
 def disk() -> Response:
-    """Through ``wsgi.file_wrapper``."""
+    """Answer with a file through ``wsgi.file_wrapper``."""
     return send_file(LICENSE, etag="one", last_modified=MODIFIED, conditional=True)
 
 

@@ -1,4 +1,4 @@
-"""A server for connect() that does just what a test tells it."""
+"""A server for ``connect()`` that the test controls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .pairs import PATIENCE, Peer
 
 
 class Listener:
-    """A server as a socket; what it answers is for the test to say."""
+    """A listening socket as a server. The test decides what it answers."""
 
     def __init__(self, sock: socket.socket | None = None) -> None:
         self.socket = sock or socket.create_server(("127.0.0.1", 0))
@@ -29,7 +29,7 @@ class Listener:
         return f"ws://[{host}]:{port}/" if ":" in host else f"ws://{host}:{port}/"
 
     def accept(self) -> tuple[Peer, h11.Request]:
-        """A connection, and its request."""
+        """Accept a connection. Returns it and its request."""
         sock, _ = self.socket.accept()
         sock.settimeout(PATIENCE)
         peer = Peer(sock, ConnectionType.SERVER)
@@ -44,7 +44,7 @@ class Listener:
         return peer, request
 
     def open(self, *extra: str, behind: bytes = b"") -> Peer:
-        """A connection, with a session accepted on it."""
+        """Accept a connection and the session on it."""
         peer, request = self.accept()
         peer.send_bytes(accepting(request, *extra) + behind)
         return peer
@@ -52,7 +52,7 @@ class Listener:
     def connect(
         self, *extra: str, behind: bytes = b"", **options: Any
     ) -> tuple[ClientSession, Peer]:
-        """A session, and the server's end of it."""
+        """Open a session. Returns it and the server's end of it."""
         opening = Background(self.open, *extra, behind=behind)
         session = connect(self.url, **options)
         return session, opening.result()
@@ -80,7 +80,7 @@ def nothing_is_left_of(session: ClientSession) -> bool:
 
 
 def drop(session: ClientSession) -> None:
-    """The end of a session that is not about how it ends."""
+    """End a session in a test that does not check how it ends."""
     session.terminate()
     session.close()
     assert nothing_is_left_of(session)

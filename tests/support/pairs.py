@@ -1,4 +1,4 @@
-"""Both ends of a connection, and a peer that does just what a test tells it."""
+"""Both ends of a connection, and a peer that the test controls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wsproto.events import (
     TextMessage,
 )
 
-#: What a test waits for at most; only a failing test ever waits so long.
+#: How many seconds a test waits at most. Only a failing test waits so long.
 PATIENCE = 10.0
 
 
@@ -39,7 +39,7 @@ def tcp_pair(*, receive_buffer: int | None = None) -> tuple[socket.socket, socke
 def tls_pair(
     certificate: tuple[Path, Path], *, receive_buffer: int | None = None
 ) -> tuple[socket.socket, socket.socket]:
-    """Two connected TLS sockets; ``certificate`` is the paths of a key and a certificate."""
+    """Two connected TLS sockets. ``certificate`` has the paths of a key and a certificate."""
     key, cert = certificate
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)
@@ -54,7 +54,7 @@ def tls_pair(
 def frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True
 ) -> bytes:
-    """A frame, as bytes; it need not be a valid one."""
+    """The bytes of a frame. The frame need not be valid."""
     size = len(payload)
     bit = 0x80 if masked else 0
     head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
@@ -72,8 +72,7 @@ def frame(
 
 
 class Peer:
-    """The other end of a session, a client unless told otherwise: it answers
-    nothing by itself."""
+    """The other end of a session, by default a client. It sends no answer on its own."""
 
     def __init__(self, sock: socket.socket, kind: ConnectionType = ConnectionType.CLIENT) -> None:
         self.socket = sock
@@ -97,7 +96,7 @@ class Peer:
         self.send_bytes(self.protocol.send(CloseConnection(code, reason)))
 
     def next_event(self, timeout: float = PATIENCE) -> Event | None:
-        """The next thing that arrives; None at the end of the stream."""
+        """The next event that arrives; None at the end of the stream."""
         deadline = monotonic() + timeout
         while not self._events:
             left = deadline - monotonic()
@@ -112,7 +111,7 @@ class Peer:
         return self._events.pop(0)
 
     def receive(self, timeout: float = PATIENCE) -> str | bytes:
-        """The next message, put together; anything else is an error."""
+        """The next message, assembled from its fragments. Any other event is an error."""
         parts: list[Any] = []
         while True:
             event = self.next_event(timeout)
@@ -141,7 +140,7 @@ class Peer:
         assert self.next_event(timeout) is None
 
     def answer_close(self, timeout: float = PATIENCE) -> tuple[int, str]:
-        """The whole of a closing handshake that the session began."""
+        """Complete a closing handshake that the session began."""
         closed = self.expect_close(timeout)
         if self.protocol.state is ConnectionState.REMOTE_CLOSING:
             self.send_close(closed[0] if closed[0] != 1005 else 1000)

@@ -1,4 +1,4 @@
-"""What processes cost, as Linux counts it, and the limits it sets them."""
+"""The resources of processes, as Linux counts them, and the limits that Linux sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def context_switches(pid: int) -> int:
-    """How often the threads of a process have gone to sleep so far."""
+    """How often the threads of a process have gone to sleep since its start."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         for line in status.read_text().splitlines():
@@ -40,9 +40,9 @@ def children(pid: int) -> list[int]:
 
 
 def allow_descriptors(number: int) -> None:
-    """Let this process, and those it starts, have so many descriptors.
+    """Raise the limit of descriptors for this process and the processes that it starts.
 
-    Raises ``OSError`` when the hard limit is below, and says what to do.
+    Raises ``OSError`` if the hard limit is lower. The message says what to do.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < number:

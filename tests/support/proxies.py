@@ -1,4 +1,4 @@
-"""A TCP proxy between a hub and its Redis, which loses what a test tells it to lose."""
+"""A TCP proxy between a hub and its Redis. It loses the data that a test tells it to lose."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import threading
 
 
 class Proxy:
-    """Passes bytes on in both directions, until told otherwise. Every method is for any thread."""
+    """Forwards bytes in both directions until a test stops it. Any thread may call every
+    method."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        # Guards the below.
+        # Guards all fields below.
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lose_answer_to: bytes | None = None
         self._dead: set[socket.socket] = set()
-        #: How many requests contained what lose_answer_to() was told.
+        #: How many requests contained the text that the test watches for.
         self.seen = 0
         self._watch: bytes | None = None
         self._closed = False
@@ -29,18 +30,19 @@ class Proxy:
         self._thread.start()
 
     def watch(self, text: bytes, *, lose_answer: bool) -> None:
-        """Count requests with ``text``; the connection of the next one ends without an answer."""
+        """Count requests that contain ``text``. The connection of the next one ends without an
+        answer."""
         with self._lock:
             self._watch, self.seen = text, 0
             self._lose_answer_to = text if lose_answer else None
 
     def die_silently(self) -> None:
-        """The connections that are there pass nothing on any more, and do not end."""
+        """Stop forwarding on all existing connections, without ending them."""
         with self._lock:
             self._dead.update(sock for pair in self._pairs for sock in pair)
 
     def cut(self) -> None:
-        """End the connections that are there."""
+        """End all existing connections."""
         with self._lock:
             pairs = list(self._pairs)
         for pair in pairs:
@@ -91,7 +93,7 @@ class Proxy:
             if request and self._watch is not None and self._watch in got:
                 self.seen += 1
             if request and self._lose_answer_to is not None and self._lose_answer_to in got:
-                # The request arrives; the answer, and everything else, does not.
+                # The request reaches Redis, but the answer and all later data are lost.
                 self._lose_answer_to = None
                 target.sendall(got)
                 target.recv(1)

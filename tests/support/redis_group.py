@@ -1,4 +1,4 @@
-"""Several Redis servers: a cluster of three nodes, and a primary with a replica and Sentinels."""
+"""Groups of Redis servers: a cluster of three nodes, and a primary with a replica and Sentinels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(server: RedisServer, *command: Any) -> Any:
 
 
 class Cluster:
-    """Three primaries."""
+    """A cluster of three primaries."""
 
     def __init__(self, folder: Path) -> None:
         self.servers = [
@@ -52,7 +52,7 @@ class Cluster:
         return RedisCluster(startup_nodes=nodes, socket_timeout=5.0, socket_connect_timeout=5.0)
 
     def move(self, slot: int) -> None:
-        """Empty a slot's node, and move the slot to another one."""
+        """Remove the data of a slot's node, and move the slot to another node."""
         ids = [call(server, "CLUSTER", "MYID").decode() for server in self.servers]
         owner = next(n for n in range(3) if slot < (n + 1) * SLOTS // 3)
         target = (owner + 1) % 3
@@ -66,7 +66,7 @@ class Cluster:
 
 
 class Watched:
-    """A primary and a replica, with a Sentinel that replaces the primary when it is gone."""
+    """A primary and a replica, with a Sentinel that replaces the primary if it is gone."""
 
     def __init__(self, folder: Path) -> None:
         self.primary = RedisServer()

@@ -1,4 +1,4 @@
-"""A Redis of the tests' own: Debian's package, on a port of its own."""
+"""A Redis server for the tests: the installed ``redis-server``, on a free port."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from .pairs import PATIENCE
 
 
 class RedisServer:
-    """Keeps nothing; can be killed and started again at the same address."""
+    """A Redis server that stores no data on disk. It can be killed and started again at the same
+    address."""
 
     def __init__(self, *options: str, config: Path | None = None) -> None:
         if shutil.which("redis-server") is None:
@@ -31,7 +32,7 @@ class RedisServer:
         self._command = ["redis-server", *([str(config)] if config is not None else [])]
         self._command += [f"--port {self.port}", "--bind 127.0.0.1", *options]
         if config is None:
-            # A replica writes what it gets from its primary into a file, all the same.
+            # A replica still writes the data from its primary into a file.
             self._command += ["--save", "", "--appendonly", "no", f"--dir {gettempdir()}"]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()

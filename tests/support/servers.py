@@ -1,4 +1,4 @@
-"""Servers as users run them: in processes of their own, with real signals."""
+"""Servers as users run them: in separate processes, with real signals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Server:
-    """A server process; its output is read as it comes."""
+    """A server process. Its output is read while it runs."""
 
     def __init__(self, command: list[str], listening: str, **env: str) -> None:
         self._process = subprocess.Popen(
@@ -57,7 +57,7 @@ class Server:
             self._news.notify_all()
 
     def wait_for_line(self, pattern: str, *, count: int = 1) -> re.Match[str]:
-        """Wait until ``count`` lines of the output match; gives the last one's match."""
+        """Wait until ``count`` lines of the output match. Returns the match of the last one."""
 
         def matches() -> list[re.Match[str]]:
             return [found for line in self.lines if (found := re.search(pattern, line))]
@@ -92,7 +92,7 @@ class Server:
         self._process.send_signal(number)
 
     def wait(self, timeout: float = PATIENCE) -> int:
-        """Wait for the process to end by itself, and for the last of its output."""
+        """Wait until the process has ended by itself and all of its output has been read."""
         code = self._process.wait(timeout)
         self._reader.join(PATIENCE)
         return code
@@ -102,7 +102,7 @@ class Server:
         self.wait()
 
     def kill(self) -> None:
-        """Whatever is still there goes, workers included."""
+        """Kill the server and its workers, if the server still runs."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -124,7 +124,8 @@ class Server:
             print(self.output)
 
 
-#: Newer gunicorns have a control socket, at one place for all: no use for many at a time.
+#: Newer versions of gunicorn open a control socket at one fixed path. Tests that run several
+#: servers at once can not share it.
 NO_CONTROL_SOCKET = ["--no-control-socket"] if "control_socket_disable" in Config().settings else []
 
 
@@ -133,7 +134,7 @@ def gunicorn(
     *arguments: str,
     worker: str = "syncws.worker.WebSocketWorker",
 ) -> Server:
-    """gunicorn with one worker, which has come up."""
+    """gunicorn with one worker that has started."""
     server = Server(
         [
             "-m",
@@ -166,7 +167,7 @@ def werkzeug(app: str = "tests.support.app:app", *arguments: str) -> Server:
 
 
 def status_when(server: Server, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask the server how it is until the condition holds."""
+    """Request the server's status until the condition holds. Returns that status."""
     deadline = time.monotonic() + PATIENCE
     while True:
         status: dict[str, Any] = server.get("/status").json()

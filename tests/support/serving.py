@@ -1,4 +1,4 @@
-"""What tests of ``serve()`` serve, and how their sessions end."""
+"""Applications for the tests of ``serve()``, and a way to end their sessions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def both(environ: Any, start_response: Any) -> Any:
 
 
 def end(peer: Peer, code: int = 1000) -> None:
-    """The closing handshake, begun by the peer."""
+    """Run the closing handshake, begun by the peer."""
     peer.send_close(code)
     assert peer.expect_close()[0] == code
     peer.expect_end()

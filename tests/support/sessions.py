@@ -1,4 +1,4 @@
-"""A session over TCP for programs that are no tests: a benchmark, another process."""
+"""A session over TCP for programs that are not tests, such as a benchmark."""
 
 from __future__ import annotations
 

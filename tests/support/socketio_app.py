@@ -1,4 +1,4 @@
-"""A program on Flask-SocketIO, without a word of syncws."""
+"""A program for Flask-SocketIO that does not mention syncws."""
 
 from __future__ import annotations
 

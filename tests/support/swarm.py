@@ -13,12 +13,12 @@ from . import faults
 from .clients import handshake
 from .pairs import PATIENCE
 
-#: Seconds that a peer waits for the server, which may have thousands of others.
+#: How many seconds a peer waits for the server, which may have thousands of other peers.
 LONG = 3 * PATIENCE
 
 
 class Ended(Exception):
-    """The session is over: with the code of the server's Close, or with None."""
+    """The session is over. Has the code of the server's Close, or None without a Close."""
 
     def __init__(self, code: int | None) -> None:
         super().__init__(code)
@@ -26,7 +26,7 @@ class Ended(Exception):
 
 
 class SwarmPeer:
-    """One end of a session. It answers pings and the Close while it waits for something."""
+    """One end of a session. While it waits for an event, it answers pings and the Close."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -56,12 +56,12 @@ class SwarmPeer:
         self._writer.write(self._protocol.send(event))
 
     def _answer(self, event: Ping | CloseConnection, state: ConnectionState) -> None:
-        """Unless it is too late to."""
+        """Send an answer, unless the state of the connection no longer allows it."""
         if self._protocol.state is state and not self._half_closed:
             self._write(event.response())
 
     def send(self, message: str | bytes, *, finished: bool = True) -> None:
-        """Send a message, or a fragment of one. What the server does not take is kept here."""
+        """Send a message or a fragment. Bytes that the server does not read stay in a buffer."""
         event: Any = TextMessage if isinstance(message, str) else BytesMessage
         self._write(event(message, message_finished=finished))
 
@@ -153,15 +153,15 @@ class SwarmPeer:
             self._transport.resume_reading()
 
     def half_close(self) -> None:
-        """Send nothing more, but read on."""
+        """Send no more data, but go on reading."""
         self._half_closed = True
         self._writer.write_eof()
 
     def drop(self) -> None:
-        """End TCP without a Close."""
+        """Close TCP without a Close frame."""
         self._transport.abort()
 
     def reset(self) -> None:
-        """End TCP with a reset."""
+        """Reset the TCP connection."""
         faults.reset_when_closed(self._socket)
         self._transport.abort()
