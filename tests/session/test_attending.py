@@ -212,7 +212,7 @@ def test_any_byte_is_a_sign_of_life(make_session: MakeSession) -> None:
     session, peer = make_session(ping_interval=0.02, timeout=1.0)
     received = Background(lambda: [session.receive() for _ in range(20)])
     for _ in range(20):
-        # Never a pong, but a message for every few pings.
+        # The peer sends no pong, but a message after every few pings.
         for _ in range(5):
             peer.expect_ping()
         peer.send("alive")

@@ -169,7 +169,7 @@ def test_senders_to_a_full_channel_learn_of_the_end(make_session: MakeSession) -
     waiting = Background(channel.send, "more")
     session.terminate()
     sent = waiting.error()
-    # It may have got in at the very last moment; then its future says so.
+    # The channel may have accepted the message at the last moment. Then its future fails.
     assert isinstance(sent or waiting.result().exception(PATIENCE), syncws.ConnectionClosed)
 
 

@@ -152,7 +152,7 @@ def test_until_when_all_has_been_looked_at(
     assert session.receive(PATIENCE) == "second"
     after = session._reader.caught_up_at
     assert after > before
-    # Unless it was waited for: then nothing was there at the time.
+    # If the reader had to wait for the bytes, none had arrived when it began to wait.
     monkeypatch.setattr(reader, "_AT_ONCE", -1)
     peer.send_bytes(frame(1, b"third") + frame(1, b"fourth"))
     assert session.receive(PATIENCE) == "third"

@@ -1,4 +1,4 @@
-"""The benchmark: what it makes of figures, and that its clients measure what they should."""
+"""The benchmark: how it summarizes figures, and that its clients measure correctly."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def case() -> Case:
 
 @pytest.fixture
 def rounds() -> list[Round]:
-    """In the second one the whole machine is slow."""
+    """Three rounds. In the second one the whole machine is slow."""
     return [
         {"a": {"syncws": busy(4000), "websockets": busy(1000), "ceiling": busy(8000)}},
         {"a": {"syncws": busy(2000), "websockets": busy(400), "ceiling": busy(2000)}},
@@ -69,7 +69,7 @@ def test_figures_are_those_of_one_server(rounds: list[Round]) -> None:
 
 
 def test_ratios_are_taken_within_a_round(rounds: list[Round]) -> None:
-    # Between the medians it would be 3: a ratio that no round has shown alone.
+    # The ratio of the medians would be 3, but the median of the rounds' ratios is 4.
     assert ratio(rounds, "a", "rate", "syncws", "websockets") == Summary(4, 3, 5)
 
 
@@ -108,7 +108,7 @@ def test_unanswered_closes_are_told(case: Case, rounds: list[Round]) -> None:
 
 @pytest.fixture
 def versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is installed here, and whatever is not."""
+    """Give every package the same version, so that the test does not depend on installed ones."""
     monkeypatch.setattr(report, "version", lambda package: "4.7.11")
 
 
@@ -133,7 +133,7 @@ def test_chart_has_a_bar_for_each_server_but_the_ceiling(case: Case, rounds: lis
     space = "{http://www.w3.org/2000/svg}"
     bars = [bar.attrib for bar in image.iter(f"{space}rect")]
     assert [bar["class"] for bar in bars] == ["ours", "bar"] * 2
-    # 4,000 messages a second, the most of all rounds, are as wide as there is room.
+    # The full width stands for 4,000 messages a second, the highest figure of all rounds.
     assert float(bars[0]["width"]) == pytest.approx(chart.BAR_WIDTH * 3 / 4)
     assert float(bars[1]["width"]) == pytest.approx(chart.BAR_WIDTH / 4)
     texts = [text.text for text in image.iter(f"{space}text")]
@@ -165,7 +165,7 @@ def test_without_speedups_masks_in_python() -> None:
 
 @pytest.fixture(autouse=True)
 def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is compiled here is compiled for this test."""
+    """Compile the programs into a directory that only this test uses."""
     monkeypatch.setattr(programs, "COMPILED", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The chat in a real browser, twice."""
+"""The chat in two windows of a real browser."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_two_browsers_talk_and_reconnect(browsers: tuple[Browser, Browser]) -> N
 def test_browsers_on_different_workers_talk(
     browsers: tuple[Browser, Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over Redis, which is killed and comes back."""
+    """The workers are connected by Redis, which is killed and started again."""
     ann, bob = browsers
     redis = RedisServer()
     monkeypatch.setenv("REDIS_URL", redis.url)
@@ -79,7 +79,8 @@ def test_browsers_on_different_workers_talk(
             server.wait_for_line("worker is ready", count=4)
             ann.open(server.url("/?name=Ann", "http"))
             ann.wait_for("state", "connected")
-            # Until they are on different workers: who accepts first is anybody's guess.
+            # Repeat until they are on different workers: the test can not choose which worker
+            # accepts a connection.
             while True:
                 bob.open(server.url("/?name=Bob", "http"))
                 bob.wait_for("members", "2 here")
@@ -138,7 +139,7 @@ def test_f3_a_page_shows_every_line_once_and_in_order_over_reloads(
 
 
 def members_by_worker(server: Server) -> dict[str, int]:
-    """How many of the two are in each worker; asked until all of them have been found."""
+    """How many of the two members are in each worker. It asks until both have been found."""
     found: dict[str, int] = {}
     deadline = time.monotonic() + 3 * PATIENCE
     while sum(found.values()) != 2:

@@ -1,4 +1,4 @@
-"""syncws.js in a real browser: what a page learns of an end, and when it connects again."""
+"""syncws.js in a real browser: how it reports an end to the page, and when it reconnects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGE = """<!doctype html><title>test</title><p id="log"></p>
 
 
 class Application:
-    """Pages, and what they have asked for."""
+    """An application that serves pages and notes their requests."""
 
     def __init__(self) -> None:
         self.flask = flask.Flask(__name__)
@@ -103,7 +103,7 @@ def test_f9_a_browser_reads_the_refusal_and_stops(
     open_page(browser, server, f"/refuse/{status}", '{"first":1,"most":2}')
     browser.wait_for("log", shown)
     assert browser.driver.execute_script("return socket.state") == "closed"
-    # With waits of 2 ms at most, a second attempt would be here by now.
+    # A wait is 2 ms at most, so a second attempt would have arrived by now.
     browser.driver.execute_async_script("setTimeout(arguments[0], 100)")
     assert application.asked == [f"/refuse/{status}"]
 
@@ -138,7 +138,7 @@ def test_a_busy_server_is_not_asked_again_soon(
 ) -> None:
     open_page(browser, server, "/refuse/503", '{"first":1}')
     browser.wait_for("log", "wait true")
-    # Not even when the network is back.
+    # It does not reconnect even when the network is back.
     browser.driver.execute_script("dispatchEvent(new Event('online'))")
     browser.driver.execute_async_script("setTimeout(arguments[0], 100)")
     assert application.asked == ["/refuse/503"]

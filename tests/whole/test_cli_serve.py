@@ -1,4 +1,4 @@
-"""``python -m syncws serve``, in a process of its own."""
+"""``python -m syncws serve`` in a separate process."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_reload(tmp_path: Path) -> None:
     module = tmp_path / "reloaded.py"
 
     def write(greeting: str) -> None:
-        # The reloader looks at times, in whole nanoseconds; Python's cache at
-        # whole seconds and the size: the sizes differ.
+        # The reloader compares times in nanoseconds. Python's cache compares times in whole
+        # seconds, and sizes: the two versions of the file therefore differ in size.
         module.write_text(
             f"def handler(session):\n    session.send({greeting!r})\n    session.receive()\n"
         )

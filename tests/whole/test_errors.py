@@ -1,4 +1,4 @@
-"""Exceptions travel: libraries copy them, and pools of processes pickle them."""
+"""Exceptions can be copied, as some libraries do, and pickled, as process pools do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REASON = CloseReason(1001, "bye", "peer")
 
 
 class OfAnApplication(syncws.ConnectionClosedError):
-    """A subclass with an ``__init__()`` of its own."""
+    """A subclass, in an application, with its own ``__init__()``."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail

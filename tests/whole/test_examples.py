@@ -128,7 +128,7 @@ def test_chat_limits_what_a_message_may_be(chat: Server) -> None:
 
 
 def test_settings_of_the_readme_are_valid() -> None:
-    """gunicorn picks up ``gunicorn.conf.py`` where it is started."""
+    """gunicorn reads ``gunicorn.conf.py`` from the directory in which it is started."""
     settings: dict[str, Any] = {}
     exec((ROOT / "gunicorn.conf.py").read_text(), settings)
     assert settings["worker_class"] == "syncws.worker.WebSocketWorker"

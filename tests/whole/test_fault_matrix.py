@@ -1,13 +1,13 @@
-"""Every blocking call, times everything that can go wrong while it blocks.
+"""Every blocking call, combined with every fault that can happen while it blocks.
 
-The rows are in ``CALLS`` and the columns in ``FAULTS``: a call, or a fault, that
-is added there is tested against all of the others, with and without TLS, begun
-before the fault and after it. Each call has to end, with the exception that the
-session's end calls for or with what it gives when the session goes on; and
-after it nothing is left, for which the fixtures look.
+The rows are in ``CALLS`` and the columns in ``FAULTS``. Each call is tested with
+each fault, with and without TLS, and with the call before and after the fault.
+Each call must end. If the session ends, the call raises the exception for that
+end; if the session goes on, the call gives its usual result. The fixtures check
+that nothing is left afterwards.
 
-The peer does nothing but what its fault says: it reads nothing, and answers
-neither pings nor a Close.
+The peer does only what the fault says: it does not read, and it answers neither
+pings nor a Close.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ from ..support.pairs import (
     tls_pair,
 )
 
-#: Seconds that stand for the 10 or 20 of the defaults.
+#: Seconds that replace the defaults of 10 or 20 seconds.
 SHORT = 0.05
 
-#: More than the smallest buffers of both systems hold.
+#: More bytes than the smallest buffers of both ends hold.
 HUGE = b"x" * 1_000_000
 
-#: What arrives drop by drop: by itself it would take this test minutes.
+#: A message that arrives byte by byte. All of it would take minutes without ``Scene.hurry``.
 SLOW = "drop by drop" * 1000
 
 End = tuple[int, str]  # a code, and a cause
 
 
 def until(session: Session, condition: Callable[[], bool]) -> None:
-    """For what has no event of its own: a thread has got as far as to be waiting.
+    """Wait for a condition that has no event, for example that a thread has begun to wait.
 
-    A fault that strikes by itself may have been quicker.
+    This also returns when the session has ended, because some faults happen on their own.
     """
     wait_until(lambda: condition() or session.close_reason.done())
 
@@ -69,17 +69,17 @@ def until(session: Session, condition: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class Call:
-    """A blocking call: what it does, and when it has got as far as it gets."""
+    """A blocking call, and a function that waits until the call blocks."""
 
     name: str
-    #: Called with the session and a timeout, for those that take one.
+    #: Called with the session and a timeout. Some calls do not use the timeout.
     run: Callable[[Session, float], Any]
     blocks: Callable[[Session, Peer], object]
-    #: What it raises when nothing ends the session; None if it waits for ever.
+    #: The exception that it raises if the session does not end; None if it then returns a message.
     in_vain: type[BaseException] | None = None
-    #: It writes until the peer has to read.
+    #: Whether it writes until the peer has to read.
     writes: bool = False
-    #: It ends the session itself.
+    #: Whether it ends the session.
     closes: bool = False
 
 
@@ -122,17 +122,17 @@ CALLS = [
 
 
 class Scene:
-    """A session, its peer, and what goes on at the same time."""
+    """A session, its peer, and the calls that run at the same time."""
 
     def __init__(self, session: Session, peer: Peer) -> None:
         self.session = session
         self.peer = peer
         self.others: list[Background] = []
-        #: Set for what drips to come all at once.
+        #: When this is set, the rest of a slow message is sent at once.
         self.hurry = threading.Event()
 
     def elsewhere(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call it in another thread."""
+        """Call ``function`` in another thread."""
         self.others.append(Background(function, *args))
 
     def finish(self) -> None:
@@ -152,7 +152,7 @@ def half_close(scene: Scene) -> None:
 
 
 def drip(scene: Scene) -> None:
-    """A message, a byte at a time."""
+    """Send a message one byte at a time."""
     dripped = threading.Event()
 
     def send_slowly() -> None:
@@ -170,20 +170,20 @@ def drip(scene: Scene) -> None:
 
 
 def shut_down(scene: Scene) -> None:
-    """What the worker does."""
+    """Close the session as the worker does when it stops."""
     scene.session._start_closing(CloseReason(1001, "", "shutdown"))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, and how the session may end by it."""
+    """A fault, and how the session may end because of it."""
 
     name: str
     strike: Callable[[Scene], object]
     ends: frozenset[End]
-    #: How else it may end for who writes, when the peer has left bytes unread.
+    #: Other possible ends for calls that write, if the peer has left bytes unread.
     ends_of_writers: frozenset[End] = frozenset()
-    #: How else over TLS.
+    #: Other possible ends over TLS.
     ends_of_tls: frozenset[End] = frozenset()
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -197,10 +197,10 @@ FAULTS = [
         "reset",
         lambda scene: faults.reset(scene.peer.socket),
         ends((1006, "error")),
-        # There older Pythons take it for an end of file (their issue 115627).
+        # Over TLS, older versions of Python report an end of file (CPython issue 115627).
         ends_of_tls=ends((1006, "eof")) if sys.version_info < (3, 12, 3) else ends(),
     ),
-    # To go with bytes unread is a reset.
+    # If the peer closes its socket with unread bytes, TCP sends a reset.
     Fault(
         "end of file",
         lambda scene: scene.peer.close_socket(),
@@ -245,7 +245,7 @@ FAULTS = [
 
 
 def check_exception(error: BaseException | None, session: Session) -> CloseReason:
-    """That it is the right one for the end that it tells of."""
+    """Check that the type of the exception fits its reason."""
     assert isinstance(error, syncws.ConnectionClosed), repr(error)
     assert error.session is session
     if error.reason.code in (1000, 1001, 1005):
@@ -258,14 +258,14 @@ def check_exception(error: BaseException | None, session: Session) -> CloseReaso
 
 
 def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> None:
-    """Make the call, and the fault happen; look at what comes of both."""
+    """Make the call, let the fault happen, and check the results of both."""
     session, peer = scene.session, scene.peer
     possible = fault.ends
     if call.writes:
         possible |= fault.ends_of_writers
     if isinstance(peer.socket, ssl.SSLSocket):
         possible |= fault.ends_of_tls
-    # A call that waits for nothing else gives up only when nothing will end it.
+    # If the fault ends the session, the call's own timeout must not come first.
     timeout = PATIENCE if possible else SHORT
     if struck_first:
         fault.strike(scene)
@@ -276,7 +276,7 @@ def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> Non
 
     if call.closes:
         assert background.result() is None
-        # Whose reason comes first counts.
+        # The first reason is kept.
         possible = possible | {(1000, "local")} if struck_first else ends((1000, "local"))
         reason = session.wait_closed(PATIENCE)
     elif possible:
@@ -296,7 +296,7 @@ def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> Non
         return
 
     assert (reason.code, reason.cause) in possible
-    # It stays as it is.
+    # The reason does not change any more.
     for again in (lambda: session.receive(PATIENCE), lambda: session.send("x"), session.ping):
         with pytest.raises(syncws.ConnectionClosed) as caught:
             again()
@@ -307,7 +307,7 @@ def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> Non
 
 
 def make_sockets(certificate: tuple[Path, Path] | None) -> tuple[socket.socket, socket.socket]:
-    """A connection that takes little before the peer has to read."""
+    """A connection with small buffers: writing soon blocks until the peer reads."""
     if certificate is not None:
         ours, theirs = tls_pair(certificate, receive_buffer=4096)
     else:
@@ -332,7 +332,7 @@ def test_call_ends(
         session, peer = make_session(
             sockets=make_sockets(certificate if tls else None), **{**options, **fault.options}
         )
-        # One message, so that TLS has said all it has to say at the beginning.
+        # One message goes first, so that TLS has finished its own messages at the beginning.
         session.send("hello")
         assert peer.receive() == "hello"
         scene = Scene(session, peer)

@@ -1,8 +1,8 @@
-"""Bytes that nobody meant: for the pure modules, and for a running worker.
+"""Random bytes as input for the pure modules and for a running worker.
 
-What is random here comes from a seed. It is printed when a test fails, and
-``SYNCWS_SEED`` set to it does the same again. ``python -m tests.fuzz`` looks
-longer, and is guided by what the code does.
+All randomness comes from a seed, which is printed when a test fails. To repeat a
+run, set ``SYNCWS_SEED`` to that seed. ``python -m tests.fuzz`` runs longer and is
+guided by the code that its inputs reach.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..support.servers import Server, gunicorn, status_when
 from .test_hostile import GROWTH
 from .test_load import worker_pid
 
-#: Connections made to the worker, and seconds in which it is done at the latest.
+#: How many connections are made to the worker, and how many seconds they may take.
 ATTEMPTS, SECONDS = 300, 15.0
 
 ROUTES = ["/echo", "/limited", "/compressed", "/sends", "/returns", "/sleeps/0.01", "/pings"]
@@ -44,7 +44,7 @@ def test_target(target: Callable[[bytes], None], data: bytes) -> None:
 
 
 def mutate(chance: random.Random, data: bytes) -> bytes:
-    """Change, insert, remove, repeat, or cut off some of it."""
+    """Change, insert, remove, repeat, or cut off some of the bytes."""
     mutated = bytearray(data)
     for _ in range(chance.choice([0, 1, 1, 2, 5])):
         at = chance.randrange(len(mutated) + 1)
@@ -64,7 +64,7 @@ def mutate(chance: random.Random, data: bytes) -> bytes:
 
 
 def a_stream(chance: random.Random) -> bytes:
-    """Frames, most of them good ones."""
+    """A stream of frames, most of which are valid."""
     stream = []
     for _ in range(chance.randrange(8)):
         payload = chance.choice(
@@ -88,7 +88,7 @@ def a_stream(chance: random.Random) -> bytes:
 
 
 def attack(chance: random.Random, port: int) -> None:
-    """One connection: a handshake, frames, and an end, each as it should be or not."""
+    """Make one connection: a handshake, frames and an end, each of them valid or not."""
     extra = chance.sample(
         [
             "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
@@ -103,7 +103,7 @@ def attack(chance: random.Random, port: int) -> None:
         opening = mutate(chance, opening)
     stream = mutate(chance, a_stream(chance))
     with (
-        # The worker may have had enough at any moment, or wait for more.
+        # The worker may end the connection at any moment, or wait for more bytes.
         contextlib.suppress(OSError),
         socket.create_connection(("127.0.0.1", port), PATIENCE) as sock,
     ):

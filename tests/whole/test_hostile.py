@@ -1,6 +1,6 @@
-"""What peers do who mean harm, to a worker on which another session goes on undisturbed.
+"""Attacks of peers on a worker, while another session on the same worker goes on undisturbed.
 
-Each costs at most its own session, and memory within a bound.
+An attack costs at most the attacker's own session, and a bounded amount of memory.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ..support.processes import resident_bytes
 from ..support.servers import Server, gunicorn, status_when
 from .test_load import worker_pid
 
-#: Bytes that the worker may grow by, whatever is done to it: messages of 1 MiB
-#: are let in, and a few copies of one are made on its way.
+#: How many bytes the worker may grow by during an attack. Messages of 1 MiB are accepted, and a
+#: few copies of a message exist while it is processed.
 GROWTH = 24 * 1024 * 1024
 
 
@@ -56,7 +56,8 @@ def nobody_else_notices(server: Server) -> Iterator[None]:
 
 
 def test_slow_handshakes(server: Server) -> None:
-    """More of them than there are threads: no session notices, and in the end they are served."""
+    """There are more slow handshakes than threads. They disturb no session, and all of them are
+    served in the end."""
     socks = [socket.create_connection(("127.0.0.1", server.port), PATIENCE) for _ in range(10)]
     request = handshake("/echo")
     for start in range(0, len(request) - 1, 10):
@@ -92,7 +93,8 @@ def test_handshake_that_is_too_large(server: Server, header: str) -> None:
 
 
 def test_half_open_connections_are_bounded() -> None:
-    """By ``worker_connections``: a new one takes the place of the one that is silent longest."""
+    """``worker_connections`` is the bound. A new connection replaces the one that has been silent
+    longest."""
 
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{pid}/fd"))
@@ -107,7 +109,7 @@ def test_half_open_connections_are_bounded() -> None:
         address = ("127.0.0.1", server.port)
         socks = [stack.enter_context(socket.create_connection(address)) for _ in range(300)]
         wait_until(lambda: descriptors() >= before + 45)
-        # The last one is served: those that have been silent longest make room for it.
+        # The last connection is served: the ones that have been silent longest make room for it.
         socks[-1].settimeout(PATIENCE)
         socks[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert socks[-1].recv(100).startswith(b"HTTP/1.1 200 ")
@@ -127,7 +129,7 @@ def test_half_open_connections_are_bounded() -> None:
 
 
 def test_flood_of_pings_without_reading(server: Server) -> None:
-    """The latest one is answered, and no other waits for room."""
+    """The latest ping is answered, and no other pong waits for room."""
     peer = connect(server.port, "/echo")
     for start in range(0, 50_000, 1000):
         peer.send_bytes(b"".join(frame(9, b"%0125d" % n) for n in range(start, start + 1000)))
@@ -141,7 +143,7 @@ def test_flood_of_pings_without_reading(server: Server) -> None:
 
 
 def test_flood_of_messages_without_reading(server: Server) -> None:
-    """TCP holds back a peer that sends more than its handler gets rid of."""
+    """TCP holds back a peer that sends more messages than its handler can answer."""
     peer = connect(server.port, "/echo")
     peer.socket.settimeout(0.5)
     flood = frame(2, b"x" * 1_000_000) * 50
@@ -162,7 +164,7 @@ def test_flood_of_one_byte_fragments(server: Server) -> None:
 
 
 def test_flood_of_empty_fragments(server: Server) -> None:
-    """They are no part of any limit, and take no memory."""
+    """Empty fragments do not count for any limit, and take no memory."""
     peer = connect(server.port, "/echo")
     peer.send_bytes(frame(1, fin=False) + frame(0, fin=False) * 30_000 + frame(0))
     assert peer.receive(3 * PATIENCE) == ""
@@ -181,7 +183,7 @@ def test_fragments_beyond_the_limit(server: Server) -> None:
     ("size", "code"), [(2**20 + 1, 1009), (2**40, 1009), (2**63 - 1, 1009), (2**63, 1002)]
 )
 def test_oversized_length(server: Server, first: bytes, size: int, code: int) -> None:
-    """It is refused before any of it has come."""
+    """The message is refused before any of its payload has arrived."""
     peer = connect(server.port, "/echo")
     peer.send_bytes(first + b"\xff" + size.to_bytes(8, "big") + b"key!")
     assert peer.expect_close()[0] == code
@@ -189,7 +191,7 @@ def test_oversized_length(server: Server, first: bytes, size: int, code: int) ->
 
 
 def test_oversized_length_of_a_fragment(server: Server) -> None:
-    """No more of it is taken than a message may have."""
+    """The session ends when more bytes of the fragment have arrived than a message may have."""
     peer = connect(server.port, "/echo")
     peer.send_bytes(b"\x02\xff" + (2**62).to_bytes(8, "big") + b"key!")
     peer.send_bytes(b"x" * (2**20 + 1))
@@ -199,7 +201,7 @@ def test_oversized_length_of_a_fragment(server: Server) -> None:
 
 @pytest.mark.parametrize("fin", [True, False], ids=["whole", "in fragments"])
 def test_bombs(server: Server, fin: bool) -> None:
-    """200 MB of zeros each, as 200 KB."""
+    """Each message is 200 KB that decompress to 200 MB of zeros."""
     deflater = zlib.compressobj(9, zlib.DEFLATED, -12)
     zeros = bytes(1_000_000)
     bomb = b"".join(deflater.compress(zeros) for _ in range(200)) + deflater.flush()
@@ -217,11 +219,11 @@ def test_bombs(server: Server, fin: bool) -> None:
         peer.close_socket()
 
 
-# Sessions that nobody is interested in any more
+# Sessions whose peers have fallen silent
 
 
 def test_peers_that_fall_silent(server: Server) -> None:
-    """Each is dropped for its missing pong, without one of their threads being missed."""
+    """Each session ends because its peer sends no pong."""
     peers = [connect(server.port, "/pings") for _ in range(50)]
     for peer in peers:
         assert peer.expect_ping()

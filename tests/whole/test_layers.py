@@ -1,7 +1,8 @@
-"""The layers of the package: each module imports only what lies below it, and no circles.
+"""The layers of the package: each module imports only modules of lower layers or of its own,
+and there are no circles.
 
-Every import counts, those under ``TYPE_CHECKING`` and inside functions too: a type that a
-module names is something its reader has to know.
+Every import counts, including imports under ``TYPE_CHECKING`` and inside functions: the reader of
+a module has to know every type that the module names.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LAYERS: list[list[str]] = [
     ["pytest_plugin", "__main__", "__init__"],
 ]
 
-#: Neighbours within a layer that must not know each other.
+#: Modules of one layer that must not import each other.
 APART = [
     {"client", "hub"},
     {"server", "worker"},
@@ -50,7 +51,7 @@ PURE = {"socket", "select", "ssl", "threading", "time"}
 
 
 def modules() -> dict[str, Path]:
-    """Every module by its dotted name below the package: ``session.reader``."""
+    """Every module, by its dotted name below the package, for example ``session.reader``."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -64,7 +65,7 @@ MODULES = modules()
 
 
 def imports(module: str) -> tuple[set[str], set[str]]:
-    """The modules of ours, and the top names of others, that a module imports anywhere."""
+    """All imports of a module: our modules, and the top-level names of other packages."""
     path = MODULES[module]
     folder = path.parent.relative_to(PACKAGE).parts
     ours: set[str] = set()

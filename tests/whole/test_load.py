@@ -1,4 +1,4 @@
-"""Hundreds of sessions at once. What they cost is measured here, and printed."""
+"""Hundreds of sessions at once. The tests measure and print their cost."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_1000_idle_sessions_cost_nothing_but_their_pings() -> None:
             assert peer.receive() == "x" * 32
         each = (resident_bytes(pid) - before) / SESSIONS
 
-        # Let the ping threads see that their handlers are back in receive();
-        # the first pings are 20 s away.
+        # Give the ping threads time to notice that their handlers are back in receive(). The first
+        # pings are sent after 20 s.
         time.sleep(2)
         cpu, switches = cpu_seconds(pid), context_switches(pid)
         time.sleep(5)  # what is measured is what happens by itself
@@ -67,7 +67,7 @@ def test_1000_idle_sessions_cost_nothing_but_their_pings() -> None:
 
 
 def test_200_sessions_that_only_send_wake_up_for_nothing() -> None:
-    """Their ping threads wait in poll(), and not for a clock."""
+    """The ping threads of these sessions wait in poll(), and do not wake up at intervals."""
     with gunicorn("tests.support.app:app", "--worker-connections=2000") as server:
         pid = worker_pid(server)
         peers = [connect(server.port, "/sleeps/30.0") for _ in range(200)]
@@ -77,7 +77,7 @@ def test_200_sessions_that_only_send_wake_up_for_nothing() -> None:
         switches = context_switches(pid)
         time.sleep(3)
         assert context_switches(pid) - switches < 60
-        # They do wake up when there is reason to.
+        # They do wake up when there is a reason.
         for peer in peers:
             peer.ping(b"hello")
         for peer in peers:

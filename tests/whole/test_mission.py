@@ -1,4 +1,4 @@
-"""docs/mission.md lists every capability with the tests that show it: neither is forgotten."""
+"""docs/mission.md lists every capability with the tests that show it, and lists all such tests."""
 
 from __future__ import annotations
 

@@ -41,16 +41,15 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 class Nginx:
-    """nginx with the configuration of the examples, its places and its name replaced."""
+    """nginx with the configuration of the examples, but with other paths and another host name."""
 
     def __init__(self, folder: Path, upstream: str, **replaced: str) -> None:
         self._log = folder / "error.log"
         key, certificate = make_certificate(folder)
         self.tls = ssl.create_default_context(cafile=str(certificate))
         self.certificate = certificate
-        # nginx takes over a socket that listens already, as it does when its
-        # program is replaced: so nobody else has the port, and nobody has to
-        # wait until nginx is up.
+        # nginx takes over a socket that already listens, as it does when its program is replaced.
+        # No other process can take the port, and clients need not wait until nginx has started.
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             temporary = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in TEMPORARY)
@@ -141,7 +140,7 @@ def _replace(text: str, replaced: dict[str, str]) -> str:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """gunicorn, on a Unix socket and on a port."""
+    """gunicorn that listens on a Unix socket and on a port."""
     with gunicorn(
         "tests.support.app:behind_a_proxy()", f"--bind=unix:{tmp_path}/gunicorn.sock"
     ) as server:
@@ -162,7 +161,7 @@ def echoes(client: Any, message: str = "hello") -> bool:
 
 
 def ends_with(client: Any) -> int:
-    """The code that a session is closed with."""
+    """Receive the Close, and return its code."""
     opcode, payload = client.recv_data()
     assert opcode == websocket.ABNF.OPCODE_CLOSE, (opcode, payload)
     client.shutdown()
@@ -194,7 +193,7 @@ def test_pings_keep_an_idle_session_open_and_nothing_else_does(
         with pytest.raises(websocket.WebSocketConnectionClosedException):
             silent.recv()
         silent.shutdown()
-        # Idle for as long, but for its pings.
+        # This session was idle for the same time, except for its pings.
         assert echoes(lively)
         lively.close()
 

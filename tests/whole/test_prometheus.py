@@ -25,7 +25,7 @@ Figures = dict[tuple[str, tuple[str, ...]], float]
 
 
 def scrape(server: Server) -> Figures:
-    """The value of each sample, by its name and its labels, in the order of their names."""
+    """The value of each sample, by its name and its labels. The labels are sorted by name."""
     text = server.get("/metrics").text
     return {
         (sample.name, tuple(sample.labels[name] for name in sorted(sample.labels))): sample.value
@@ -92,7 +92,7 @@ def test_f12_metrics_are_of_all_workers_and_the_dead_are_gone(
 
 
 def test_f12_metrics_of_one_process() -> None:
-    """In a process of its own: metrics are for ever."""
+    """This runs in a separate process, because metrics can not be removed from a process."""
     code = """
 import syncws, syncws.prometheus, wsgiref.util
 from syncws.testing import WebSocketClient

@@ -94,7 +94,8 @@ def test_import_needs_neither_gunicorn_nor_flask() -> None:
 
 
 def test_it_can_be_imported_on_windows() -> None:
-    """Types and vocabulary are of use there; a session says why it can not be opened."""
+    """Types and vocabulary are useful on Windows. Opening a session there raises an error that
+    explains why it can not be opened."""
     code = """
 import os, select, signal, socket, sys
 for name in "fcntl", "grp", "pwd", "readline", "resource", "termios", "tty":

@@ -1,4 +1,4 @@
-"""syncws.static: the browser's half, served and in the package."""
+"""syncws.static: the JavaScript client is in the package, and it can be served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One TLS session, many threads: nothing gets lost, mixed up or stuck."""
+"""One TLS session and many threads: no message gets lost, mixed up or stuck."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def _noise(sender: int) -> bytes:
 
 
 def message(sender: int, number: int) -> bytes:
-    """A sender's message: its first byte tells whose it is, the rest is known by its number.
+    """A sender's message. The first byte identifies the sender, and the number determines the rest.
 
-    The sizes go from 1 byte to 1 MiB, as many below 1 KiB as above.
+    The sizes are from 1 byte to 1 MiB. Half of them are below 1 KiB.
     """
     chance = random.Random(sender << 32 | number)
     size = int(SMALLEST * (LARGEST / SMALLEST) ** chance.random())
@@ -57,7 +57,7 @@ class EchoingPeer:
         self._socket.setblocking(False)
         self._protocol = peer.protocol
         self._parts: list[bytes] = []
-        #: Messages received whole and in order, by sender.
+        #: How many messages were received from each sender, whole and in order.
         self.received: Counter[int] = Counter()
 
     def run(self) -> None:
@@ -109,14 +109,14 @@ class EchoingPeer:
 
 
 class Stress:
-    """What the threads on the session's side do."""
+    """The work of the threads on the session's side."""
 
     def __init__(self, session: Session, messages: int) -> None:
         self.session = session
         self.messages = messages
         self.received: Counter[tuple[int, int]] = Counter()
         self._lock = threading.Lock()
-        #: Set when the receivers have received all.
+        #: Set when the receivers have received all messages.
         self.all_received = threading.Event()
         self.pongs = 0
 
@@ -137,8 +137,8 @@ class Stress:
             except TimeoutError:
                 continue
             except syncws.ConcurrencyError:
-                # The other one is there. Asking again without a pause would
-                # take the interpreter from all the others.
+                # The other receiver is in receive(). Trying again without a pause would keep the
+                # interpreter from all other threads.
                 self.all_received.wait(0.01)
                 continue
             except syncws.ConnectionClosed:
@@ -187,7 +187,7 @@ def test_many_threads_on_one_session(
     with running(stress, echo) as sent, ThreadPoolExecutor(3) as pool:
         assert [future.result() for future in sent] == [messages] * SENDERS
         assert stress.all_received.wait(20 * PATIENCE)
-        # Several threads close, and each finds it closed.
+        # Several threads close the session, and each finds it closed afterwards.
         for future in [pool.submit(session.close, 4000 + number) for number in range(3)]:
             future.result()
     reason = session.wait_closed(PATIENCE)

@@ -1,6 +1,7 @@
-"""Mistakes that type checkers find: to ignore an error that is none is an error, too.
+"""Mistakes that type checkers must find. An unused ``type: ignore`` is an error, too.
 
-Nothing runs this. ``mypy`` and ``pyright`` look at it."""
+This file never runs. ``mypy`` and ``pyright`` check it.
+"""
 
 from __future__ import annotations
 
