@@ -108,12 +108,13 @@ class CommonSession(BaseSession):
     ) -> None:
         """Close the session ``seconds`` from now, with ``code`` and ``reason``.
 
-        A later call replaces that moment, and ``seconds=None`` removes it. No thread is needed for
-        it. The closing handshake takes at most ``close_timeout`` seconds, even if the handler is
+        A later call replaces that moment, and ``seconds=None`` removes it. All sessions share one
+        thread for this. The closing handshake takes at most ``close_timeout`` seconds, even if the handler is
         busy. After the end of the session, this method does nothing.
 
         Raises ``TypeError`` or ``ValueError`` if ``seconds`` is not a number of seconds, and if
-        the code or the reason can not be sent. Any thread may call it.
+        the code or the reason can not be sent. Raises ``RuntimeError`` if the system can not start
+        that thread. Any thread may call it.
         """
         check_sendable(code, reason)
         seconds = check_timeout("seconds", seconds)

@@ -1,4 +1,4 @@
-"""A session that expires: a Close at a moment that may be moved, without a thread of its own."""
+"""The expiry of a session: a Close at a set moment, which may be changed. It needs no own thread."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ __all__ = ["Expiry"]
 
 
 class Expiry:
-    """Calls ``close`` with a reason when the time has come. Every method may be called from any
-    thread; ``close`` must not wait."""
+    """Calls ``close`` with a reason at the set moment. ``close`` must not wait. Any thread may call
+    every method."""
 
     def __init__(self, close: Callable[[CloseReason], None]) -> None:
         self._close = close
-        # Guards all below. Held for a few instructions. The scheduler's lock is taken under it.
+        # Guards all fields below. Held for a few instructions. The scheduler's lock may be taken
+        # while it is held.
         self._lock = threading.RLock()
         self._at = math.inf
         self._reason = CloseReason()
@@ -27,9 +28,9 @@ class Expiry:
         self._over = False
 
     def set(self, seconds: float | None, reason: CloseReason) -> None:
-        """Expire ``seconds`` from now, and at no other time; None for never.
+        """Expire ``seconds`` from now. This replaces an earlier time. None means never.
 
-        Raises ``RuntimeError`` when the system has no thread left.
+        Raises ``RuntimeError`` if the system can not start the scheduler's thread.
         """
         with self._lock:
             if self._over:
@@ -44,7 +45,7 @@ class Expiry:
             SCHEDULER.schedule(self, self._at)
 
     def end(self) -> None:
-        """The session has ended."""
+        """Called when the session has ended. After that the expiry does nothing."""
         with self._lock:
             self._over = True
             self._leave()
@@ -56,7 +57,7 @@ class Expiry:
             SCHEDULER.leave(self)
 
     def on_time(self, now: float) -> None:
-        """The scheduler calls this at the moment, or at an earlier one that was set before."""
+        """The scheduler calls this at the set moment, or at an earlier moment that was replaced."""
         with self._lock:
             if now < self._at:
                 if self._scheduled:

@@ -1,4 +1,4 @@
-"""What a session is made of: the outcome of an opening handshake."""
+"""The result of an opening handshake, from which a session is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Opening"]
 
 @dataclass(frozen=True)
 class Opening:
-    """A connection whose handshake is over, and what was agreed on."""
+    """A connection after its handshake, and the subprotocol and extensions that were agreed on."""
 
     transport: Transport
     options: Options

@@ -410,7 +410,7 @@ def test_fault_is_answered_and_ends_the_session(
     if received is not None:
         reason = closed(received)
         assert (reason.code, reason.cause) == (code, cause)
-    # The rest of what the peer sends is read and thrown away until it ends.
+    # All further bytes of the peer are read and dropped until the peer ends the connection.
     peer.send_bytes(b"more garbage" * 1000)
     peer.close_socket()
     assert session.wait_closed(PATIENCE).cause == cause

@@ -179,7 +179,7 @@ def test_after_a_message_that_was_not_read_ahead_somebody_stands_in_again(
     sender = Background(peer.send_bytes, frame(BINARY, bytes(5_000_000)))
     while not session._reader.reading_stopped:
         assert not session._reader._queue
-    # Nothing else wakes who looks after the session.
+    # Only this receive() wakes the thread that attends to the session.
     assert len(session.receive(PATIENCE)) == 5_000_000
     sender.result()
     peer.ping(b"are you there?")

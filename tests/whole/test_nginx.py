@@ -87,7 +87,7 @@ class Nginx:
         source: str = "127.0.0.1",
         headers: tuple[str, ...] = (),
     ) -> Any:
-        """Open a session as a browser would, from a page of this host unless told otherwise."""
+        """Open a session as a browser would. By default the page comes from this host."""
         plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE, (source, 0))
         sock = self.tls.wrap_socket(plain, server_hostname="localhost")
         url = f"wss://localhost:{self.port}{path}"

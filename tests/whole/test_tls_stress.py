@@ -47,8 +47,8 @@ def message(sender: int, number: int) -> bytes:
 
 
 class EchoingPeer:
-    """Sends back what it gets, answers pings and the Close. It never waits in
-    order to send: so neither end can hold up the other for ever.
+    """A peer that sends each message back, and answers pings and the Close. It never waits for
+    room to send, so the two ends can not block each other for ever.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -121,7 +121,7 @@ class Stress:
         self.pongs = 0
 
     def send(self, sender: int) -> int:
-        """All of a sender's messages; gives the number of those that went out."""
+        """Send all messages of one sender. Returns how many were sent."""
         for number in range(self.messages):
             try:
                 self.session.send(message(sender, number))
@@ -130,7 +130,7 @@ class Stress:
         return self.messages
 
     def receive(self) -> None:
-        """One of several receivers, who get in each other's way."""
+        """Receive messages. Several threads run this, and only one at a time can receive."""
         while not self.all_received.is_set():
             try:
                 data = self.session.receive(0.01)
@@ -150,7 +150,7 @@ class Stress:
                     self.all_received.set()
 
     def ping(self) -> None:
-        """One of several who wait for a pong each."""
+        """Send pings and wait for their pongs. Several threads run this."""
         while not self.all_received.is_set():
             try:
                 assert self.session.ping().result(PATIENCE) > 0
@@ -162,7 +162,7 @@ class Stress:
 
 @contextmanager
 def running(stress: Stress, echo: EchoingPeer) -> Iterator[list[Future[int]]]:
-    """All the threads; gives the senders' counts to come. Each thread ends well."""
+    """Run all threads. Yields futures for the senders' counts. No thread may end with an error."""
     with ThreadPoolExecutor(20) as pool:
         others: list[Future[None]] = [pool.submit(echo.run)]
         others += [pool.submit(stress.receive) for _ in range(2)]
