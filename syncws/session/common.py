@@ -109,8 +109,8 @@ class CommonSession(BaseSession):
         """Close the session ``seconds`` from now, with ``code`` and ``reason``.
 
         A later call replaces that moment, and ``seconds=None`` removes it. All sessions share one
-        thread for this. The closing handshake takes at most ``close_timeout`` seconds, even if the handler is
-        busy. After the end of the session, this method does nothing.
+        thread for this. The closing handshake takes at most ``close_timeout`` seconds, even if the
+        handler is busy. After the end of the session, this method does nothing.
 
         Raises ``TypeError`` or ``ValueError`` if ``seconds`` is not a number of seconds, and if
         the code or the reason can not be sent. Raises ``RuntimeError`` if the system can not start

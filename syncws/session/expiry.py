@@ -1,4 +1,4 @@
-"""The expiry of a session: a Close at a set moment, which may be changed. It needs no own thread."""
+"""The expiry of a session: a Close at a set moment, which may be changed. It takes no thread."""
 
 from __future__ import annotations
 
