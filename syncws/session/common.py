@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from secrets import token_hex
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import BaseSession
@@ -25,8 +25,9 @@ __all__ = ["CommonSession", "Traffic"]
 
 
 # Guards the first expire() of a session, which two threads may call at once. Held for a few
-# instructions.
-_MAKING_EXPIRY = Lock()
+# instructions. Reentrant, since a signal handler may call expire() in the thread that it has
+# interrupted here.
+_MAKING_EXPIRY = RLock()
 
 
 class Traffic(NamedTuple):

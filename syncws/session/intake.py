@@ -206,7 +206,8 @@ class Intake:
         That is what lies in the system's buffer, whose size bounds the queue this once. Waits
         only for another reading thread.
         """
-        if self.is_read_by_this_thread() or not self.read_lock.acquire(timeout=self._close_timeout):
+        timeout = bounded(self._close_timeout)
+        if self.is_read_by_this_thread() or not self.read_lock.acquire(timeout=timeout):
             return
         self._reading_thread = threading.get_ident()
         try:

@@ -271,7 +271,7 @@ class Session(CommonSession):
         except BrokenError as exc:
             self._pings.forget(payload)
             raise self._broken(exc) from exc
-        except (ConnectionClosed, TimeoutError):
+        except BaseException:
             self._pings.forget(payload)
             raise
         # While no thread is in receive(), the ping thread now waits for the pong.
@@ -319,9 +319,6 @@ class Session(CommonSession):
         All of it takes ``timeout`` seconds at most (None: ``close_timeout``); then the connection
         is terminated. Messages that arrive meanwhile can still be received afterwards. Does
         nothing if the session has ended. If a Close was already sent, it waits for that one's end.
-
-        In a signal handler that has interrupted ``receive()`` or ``send()`` of this session, it
-        does not wait: the interrupted call goes on, and the session ends within ``timeout``.
 
         A signal handler may call it. If the signal has interrupted ``receive()``
         or ``send()`` in the same thread, ``close()`` returns at once. The

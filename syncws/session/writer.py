@@ -128,6 +128,7 @@ class Writer(Output):
         Raises ``TimeoutError`` when the time is over. Does nothing once the connection has
         ended. Holds no lock while it waits for the peer, so other threads may send.
         """
+        self._check_not_interrupted()
         patience = Patience(self._transport, timeout, renewed=renewed)
         late = TimeoutError(f"not everything was written within {timeout:g} s; nothing is lost")
         # A message in fragments that has begun before is waited for, too.
@@ -184,14 +185,17 @@ class Writer(Output):
             raise _waits_for_itself()
         return self._acquire(self._message_lock, timeout, renewed)
 
-    def _acquire(self, lock: threading.Lock, timeout: float, renewed: bool) -> float:
-        """Wait for other threads' messages to be written. Returns the seconds that are left to
-        wait for the peer."""
+    def _check_not_interrupted(self) -> None:
         if self.is_written_by_this_thread():
             raise RuntimeError(
                 "this thread is sending already, and would wait for itself: a signal handler can "
-                "close() or terminate() the session, but not send"
+                "close() or terminate() the session, but not send, ping or flush"
             )
+
+    def _acquire(self, lock: threading.Lock, timeout: float, renewed: bool) -> float:
+        """Wait for other threads' messages to be written. Returns the seconds that are left to
+        wait for the peer."""
+        self._check_not_interrupted()
         patience = Patience(self._transport, timeout, renewed=renewed)
         while not lock.acquire(timeout=patience.left):
             if patience.is_over():

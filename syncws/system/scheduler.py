@@ -130,7 +130,9 @@ class Scheduler:
                     self._news.wait()
             due = self._due.pop(heappop(self._ticks))
             for timed in due:
-                del self._tick_of[timed]
+                # A signal handler may call schedule() in a thread that it has interrupted in
+                # schedule(). Then a member is due at two moments: one call too many does no harm.
+                self._tick_of.pop(timed, None)
             return due
 
 

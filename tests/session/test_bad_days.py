@@ -20,6 +20,7 @@ from syncws.session import attending, read_ahead
 
 from ..conftest import MakeSession
 from ..support.background import BIG, Background, wait_until
+from ..support.faults import reset
 from ..support.pairs import PATIENCE, Peer, frame, tcp_pair, tls_pair
 
 Both = tuple[Session, Peer]
@@ -254,3 +255,46 @@ def test_a_time_that_is_not_a_number_is_refused(session_and_peer: Both) -> None:
         with pytest.raises(ValueError, match="timeout is a number of seconds, not nan"):
             call(math.nan)
     session.send("the session goes on")
+
+
+def test_a_signal_handler_that_pings_or_flushes_is_told_at_once_what_it_can_do(
+    session_and_peer: Both,
+) -> None:
+    session, _ = session_and_peer
+    main = threading.get_ident()
+    refused: list[str] = []
+
+    def on_signal(*_: object) -> None:
+        for call in (session.ping, session.flush):
+            try:
+                call()
+            except RuntimeError as exc:
+                refused.append(str(exc))
+        assert not session._pings.awaited
+        session.terminate()
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+
+    def interrupt() -> None:
+        wait_until(lambda: session._writer._writing_thread == main)
+        interrupt_until_closing(session, main)
+
+    other = Background(interrupt)
+    try:
+        with pytest.raises(syncws.ConnectionClosed):
+            session.send(BIG)
+        other.result()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(refused) == 2
+    assert all("not send, ping or flush" in text for text in refused)
+
+
+def test_a_broken_connection_is_noticed_however_long_a_close_may_take(
+    make_session: MakeSession,
+) -> None:
+    session, peer = make_session(close_timeout=1e300)
+    reset(peer.socket)
+    wait_until(session._transport.readable)
+    with pytest.raises(syncws.ConnectionClosed):
+        session.send("x")

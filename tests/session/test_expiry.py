@@ -9,6 +9,7 @@ import pytest
 
 import syncws
 from syncws import CloseReason, Session
+from syncws.session import common
 from syncws.system.scheduler import SCHEDULER
 
 from ..conftest import MakeRaw, MakeSession
@@ -97,3 +98,16 @@ def test_a_session_has_an_id_for_logs(make_session: MakeSession) -> None:
     assert first.id != second.id
     assert first.environ["syncws.session_id"] == first.id
     assert first.id in repr(first)
+
+
+def test_a_signal_handler_may_call_expire_in_the_thread_that_it_interrupts_there(
+    session_and_peer: Both,
+) -> None:
+    session, peer = session_and_peer
+
+    def interrupted() -> None:
+        with common._MAKING_EXPIRY:
+            session.expire(0)
+
+    Background(interrupted).result()
+    assert peer.answer_close() == (1008, "expired")

@@ -6,13 +6,13 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 
 import pytest
 
 from syncws.system import scheduler
-from syncws.system.scheduler import Scheduler
+from syncws.system.scheduler import Scheduler, Timed
 
 from ..support.background import wait_until
 from ..support.pairs import PATIENCE
@@ -180,3 +180,32 @@ def test_works_in_the_child_of_a_fork() -> None:
         os._exit(0 if alarm.called.acquire(timeout=PATIENCE) else 1)
     scheduler.SCHEDULER.leave(parents)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Interrupted(set[Timed]):
+    """A signal handler runs while a member is taken out."""
+
+    def __init__(self, members: set[Timed], handler: Callable[[], None]) -> None:
+        super().__init__(members)
+        self._handler = handler
+
+    def discard(self, member: object) -> None:
+        super().discard(member)
+        handler, self._handler = self._handler, lambda: None
+        handler()
+
+
+def test_a_signal_handler_may_call_schedule_where_it_has_interrupted_schedule(
+    made: Scheduler,
+) -> None:
+    alarm = Alarm()
+    made.enter(alarm)
+    now = monotonic()
+    made.schedule(alarm, now + 1000)
+    (tick,) = made._due
+    made._due[tick] = Interrupted(made._due[tick], lambda: made.schedule(alarm, now + 0.05))
+    made.schedule(alarm, now + 0.2)
+    wait_until(lambda: len(alarm.calls) == 2)
+    made.schedule(alarm, monotonic())
+    wait_until(lambda: len(alarm.calls) == 3)
+    made.leave(alarm)
