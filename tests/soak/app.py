@@ -32,7 +32,7 @@ TIMEOUT = 4.0
 def echo(session: syncws.Session) -> None:
     for message in session:
         if message == THINK:
-            time.sleep(1.2)  # long enough for a ping thread to stand in
+            time.sleep(3.0)  # long enough for a ping thread to stand in, on a busy machine too
         session.send(message)
 
 
