@@ -1,27 +1,26 @@
 """Every blocking call, combined with every fault that can happen while it blocks.
 
-The rows are in ``CALLS`` and the columns in ``FAULTS``. Each call is tested with
-each fault, with and without TLS, and with the call before and after the fault.
+The rows are in ``CALLS`` and the columns in ``FAULTS`` (``fault_scenes.py``). Each call is
+tested with each fault, with and without TLS, and with the call before and after the fault.
 Each call must end. If the session ends, the call raises the exception for that
 end; if the session goes on, the call gives its usual result. The fixtures check
 that nothing is left afterwards.
 
-The peer does only what the fault says: it does not read, and it answers neither
+The peer does only what the fault says: in most of them it does not read, and it answers neither
 pings nor a Close.
 """
 
 from __future__ import annotations
 
 import gc
+import queue
+import signal
 import socket
 import ssl
-import sys
-import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -34,214 +33,20 @@ from syncws.session.opening import Opening
 from syncws.system.tls import make_transport
 
 from ..conftest import MakeSession
-from ..support import faults
-from ..support.background import Background, wait_until
-from ..support.pairs import (
-    PATIENCE,
-    Peer,
-    frame,
-    tcp_pair,
-    tls_pair,
+from ..support.background import Background
+from ..support.pairs import PATIENCE, Peer, tcp_pair, tls_pair
+from .fault_scenes import (
+    CALLS,
+    FAULTS,
+    SHORT,
+    SLOW,
+    STEADY,
+    Call,
+    Fault,
+    Scene,
+    ends,
+    no_descriptor_left,
 )
-
-#: Seconds that replace the defaults of 10 or 20 seconds.
-SHORT = 0.05
-
-#: More bytes than the smallest buffers of both ends hold.
-HUGE = b"x" * 1_000_000
-
-#: A message that arrives byte by byte. All of it would take minutes without ``Scene.hurry``.
-SLOW = "drop by drop" * 1000
-
-End = tuple[int, str]  # a code, and a cause
-
-
-def until(session: Session, condition: Callable[[], bool]) -> None:
-    """Wait for a condition that has no event, for example that a thread has begun to wait.
-
-    This also returns when the session has ended, because some faults happen on their own.
-    """
-    wait_until(lambda: condition() or session.close_reason.done())
-
-
-# The calls
-
-
-@dataclass(frozen=True)
-class Call:
-    """A blocking call, and a function that waits until the call blocks."""
-
-    name: str
-    #: Called with the session and a timeout. Some calls do not use the timeout.
-    run: Callable[[Session, float], Any]
-    blocks: Callable[[Session, Peer], object]
-    #: The exception that it raises if the session does not end; None if it then returns a message.
-    in_vain: type[BaseException] | None = None
-    #: Whether it writes until the peer has to read.
-    writes: bool = False
-    #: Whether it ends the session.
-    closes: bool = False
-
-
-def send_on(session: Session, _: float) -> None:
-    while True:
-        session.send("tick" * 100)
-
-
-def is_stuck(session: Session, _: Peer) -> None:
-    transport = session._transport
-    until(session, lambda: transport.sent > 0 and not transport.wait(write=True, timeout=0))
-
-
-def is_reading(session: Session, _: Peer) -> None:
-    until(session, lambda: session._reader.receiving.locked() and session._reader.busy)
-
-
-CALLS = [
-    Call("receive", lambda session, _: session.receive(), is_reading),
-    Call("receive with a timeout", Session.receive, is_reading, in_vain=TimeoutError),
-    Call("send small messages", send_on, is_stuck, writes=True),
-    Call("send a huge one", lambda session, _: session.send(HUGE), is_stuck, writes=True),
-    Call(
-        "close",
-        lambda session, _: session.close(),
-        lambda _, peer: peer.expect_close(),
-        closes=True,
-    ),
-    Call(
-        "wait for a pong",
-        lambda session, timeout: session.ping().result(timeout),
-        lambda _, peer: peer.expect_ping(),
-        in_vain=FutureTimeoutError,
-    ),
-    Call("wait_closed", Session.wait_closed, lambda *_: None, in_vain=TimeoutError),
-]
-
-
-# The faults
-
-
-class Scene:
-    """A session, its peer, and the calls that run at the same time."""
-
-    def __init__(self, session: Session, peer: Peer) -> None:
-        self.session = session
-        self.peer = peer
-        self.others: list[Background] = []
-        #: When this is set, the rest of a slow message is sent at once.
-        self.hurry = threading.Event()
-
-    def elsewhere(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call ``function`` in another thread."""
-        self.others.append(Background(function, *args))
-
-    def finish(self) -> None:
-        self.hurry.set()
-        for other in self.others:
-            other.result()
-
-
-def half_close(scene: Scene) -> None:
-    sock = scene.peer.socket
-    if isinstance(sock, ssl.SSLSocket):
-        sock.settimeout(0)
-        with suppress(ssl.SSLError):  # its answer has not come, or is not what comes next
-            sock.unwrap()
-    else:
-        faults.end_of_file(sock)
-
-
-def drip(scene: Scene) -> None:
-    """Send a message one byte at a time."""
-    dripped = threading.Event()
-
-    def send_slowly() -> None:
-        data = frame(1, SLOW.encode())
-        with suppress(OSError):  # the session ends while it goes on
-            for start in range(len(data)):
-                if scene.hurry.wait(0.005):
-                    scene.peer.send_bytes(data[start:])
-                    return
-                scene.peer.send_bytes(data[start : start + 1])
-                dripped.set()
-
-    scene.elsewhere(send_slowly)
-    assert dripped.wait(PATIENCE)
-
-
-def shut_down(scene: Scene) -> None:
-    """Close the session as the worker does when it stops."""
-    scene.session._start_closing(CloseReason(1001, "", "shutdown"))
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault, and how the session may end because of it."""
-
-    name: str
-    strike: Callable[[Scene], object]
-    ends: frozenset[End]
-    #: Other possible ends for calls that write, if the peer has left bytes unread.
-    ends_of_writers: frozenset[End] = frozenset()
-    #: Other possible ends over TLS.
-    ends_of_tls: frozenset[End] = frozenset()
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def ends(*them: End) -> frozenset[End]:
-    return frozenset(them)
-
-
-FAULTS = [
-    Fault(
-        "reset",
-        lambda scene: faults.reset(scene.peer.socket),
-        ends((1006, "error")),
-        # Over TLS, older versions of Python report an end of file (CPython issue 115627).
-        ends_of_tls=ends((1006, "eof")) if sys.version_info < (3, 12, 3) else ends(),
-    ),
-    # If the peer closes its socket with unread bytes, TCP sends a reset.
-    Fault(
-        "end of file",
-        lambda scene: scene.peer.close_socket(),
-        ends((1006, "eof")),
-        ends((1006, "error")),
-    ),
-    Fault("half-close", half_close, ends((1006, "eof"))),
-    Fault(
-        "stall",
-        lambda scene: None,
-        ends((1011, "ping_timeout")),
-        ends((1006, "send_timeout")),
-        options={"timeout": SHORT, "ping_interval": SHORT / 2},
-    ),
-    Fault("slow drip", drip, ends(), ends((1006, "send_timeout")), options={"timeout": SHORT}),
-    Fault(
-        "garbage",
-        lambda scene: scene.peer.send_bytes(b"\xff" * 100),
-        ends((1002, "protocol_error")),
-    ),
-    Fault("Close", lambda scene: scene.peer.send_close(4000, "enough"), ends((4000, "peer"))),
-    Fault(
-        "Close in the middle of a message",
-        lambda scene: scene.peer.send_bytes(frame(1, b"cut", fin=False) + frame(8, b"\x0f\xa0")),
-        ends((4000, "peer")),
-    ),
-    Fault(
-        "close() in another thread",
-        lambda scene: scene.elsewhere(scene.session.close, 4001),
-        ends((4001, "local")),
-    ),
-    Fault(
-        "terminate() in another thread",
-        lambda scene: scene.elsewhere(scene.session.terminate),
-        ends((1006, "local")),
-    ),
-    Fault("shutdown of the worker", shut_down, ends((1001, "shutdown"))),
-]
-
-
-# The matrix
 
 
 def check_exception(error: BaseException | None, session: Session) -> CloseReason:
@@ -257,42 +62,96 @@ def check_exception(error: BaseException | None, session: Session) -> CloseReaso
     return error.reason
 
 
-def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> None:
+class InMainThread:
+    """Calls of the main thread that another thread asks for, one after the other."""
+
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Ask the main thread for this call."""
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:  # noqa: BLE001 - the asking thread looks at it
+                future.set_exception(error)
+
+        self._asked.put(run)
+        return future
+
+    def serve(self, check: Callable[[], None]) -> None:
+        """Make ``check`` in another thread, and the calls that it asks for in this one."""
+
+        def check_and_end() -> None:
+            try:
+                check()
+            finally:
+                self._asked.put(None)
+
+        checking = Background(check_and_end)
+        while (asked := self._asked.get()) is not None:
+            asked()
+        checking.result()
+
+
+Start = Callable[..., "Background | Future[Any]"]
+
+
+def outcome(call: Background | Future[Any]) -> tuple[Any, BaseException | None]:
+    """What it gave, and what it raised."""
+    error = call.error() if isinstance(call, Background) else call.exception(PATIENCE)
+    return (call.result(PATIENCE) if error is None else None), error
+
+
+def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool, start: Start) -> None:
     """Make the call, let the fault happen, and check the results of both."""
     session, peer = scene.session, scene.peer
     possible = fault.ends
     if call.writes:
         possible |= fault.ends_of_writers
+    if call.timed and fault.reads:
+        possible |= ends((1006, "send_timeout"))
+    gives_up = call.timed and (1006, "send_timeout") in possible
     if isinstance(peer.socket, ssl.SSLSocket):
         possible |= fault.ends_of_tls
     # If the fault ends the session, the call's own timeout must not come first.
-    timeout = PATIENCE if possible else SHORT
+    timeout = PATIENCE if possible and not gives_up else SHORT
     if struck_first:
         fault.strike(scene)
-    background = Background(call.run, session, timeout)
+    background = start(call.run, session, timeout)
     if not struck_first:
         call.blocks(session, peer)
         fault.strike(scene)
 
     if call.closes:
-        assert background.result() is None
+        assert outcome(background) == (None, None)
         # The first reason is kept.
         possible = possible | {(1000, "local")} if struck_first else ends((1000, "local"))
         reason = session.wait_closed(PATIENCE)
     elif possible:
         reason = session.wait_closed(PATIENCE)
         if call.run == Session.wait_closed:
-            assert background.result() == reason
+            assert outcome(background) == (reason, None)
         else:
-            assert check_exception(background.error(), session) == reason
+            assert check_exception(outcome(background)[1], session) == reason
     else:
         if call.in_vain is not None:
-            assert isinstance(background.error(), call.in_vain)
+            assert isinstance(outcome(background)[1], call.in_vain)
+        elif call.writes:
+            with pytest.raises(TimeoutError):
+                session.wait_closed(STEADY * 2.5)
+            assert session._writer.write_lock.locked(), "it was too quick to show anything"
         # The session goes on, and nothing is lost.
         assert not session.close_reason.done()
         scene.hurry.set()
-        received = background.result() if call.in_vain is None else session.receive(PATIENCE)
-        assert received == SLOW
+        if call.writes:
+            assert outcome(background) == (None, None)
+        if call.in_vain is None and not call.writes:
+            assert outcome(background) == (SLOW, None)
+        else:
+            assert session.receive(PATIENCE) == SLOW
         return
 
     assert (reason.code, reason.cause) in possible
@@ -304,6 +163,28 @@ def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> Non
     session.close()
     session.terminate()
     assert session.wait_closed(0) == reason
+
+
+def check_end_by_signal(scene: Scene, call: Call, fault: Fault, struck_first: bool) -> None:
+    """The same with the call in the main thread, which the signal interrupts."""
+    main, handler = InMainThread(), fault.handler
+    assert handler is not None
+
+    def handle(*_: object) -> None:
+        scene.handled.set()
+        handler(scene.session)
+
+    def check() -> None:
+        try:
+            check_end(scene, call, fault, struck_first, main.call)
+        finally:
+            scene.session.terminate()  # or a call that has not ended would keep the main thread
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        main.serve(check)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def make_sockets(certificate: tuple[Path, Path] | None) -> tuple[socket.socket, socket.socket]:
@@ -336,13 +217,21 @@ def test_call_ends(
         session.send("hello")
         assert peer.receive() == "hello"
         scene = Scene(session, peer)
-        try:
-            check_end(scene, call, fault, struck_first)
-        finally:
-            scene.finish()
+        with no_descriptor_left() if fault.starved else nullcontext():
+            try:
+                if fault.handler is None:
+                    check_end(scene, call, fault, struck_first, Background)
+                else:
+                    check_end_by_signal(scene, call, fault, struck_first)
+            finally:
+                scene.finish()
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in FAULTS if fault.handler is None and not fault.starved],
+    ids=lambda fault: fault.name,
+)
 def test_nobody_remembers_a_session_that_is_over(fault: Fault) -> None:
     ours, theirs = tcp_pair()
     options = Options(**{"ping_interval": None, "close_timeout": SHORT, **fault.options})
