@@ -24,6 +24,11 @@ from collections.abc import Iterable
 from .deadline import Deadline
 from .patience import Patience
 
+if sys.platform != "win32":  # syncws can be imported on Windows
+    # Not imported when they are first needed: by then the process may have no descriptor left.
+    import fcntl
+    import termios
+
 __all__ = ["BrokenError", "DeadlineError", "Transport"]
 
 #: Bytes asked for in one read, unless more are known to come. Python allocates them before it
@@ -220,10 +225,8 @@ class Transport:
 
     def unsent(self) -> int:
         """Bytes written that the peer's system has not acknowledged yet; 0 if unknown."""
-        # Not at the top of the file: Windows has neither, and syncws can be imported there.
-        import fcntl
-        import termios
-
+        if sys.platform == "win32":
+            return 0
         try:
             answer = fcntl.ioctl(self._sock.fileno(), termios.TIOCOUTQ, bytes(4))
         except (OSError, ValueError):
