@@ -62,8 +62,9 @@ class Options:
     #: connection after 30 to 60 seconds, so 20 keeps it.
     ping_interval: float | None = 20.0
 
-    #: Seconds that a pong may take, and that a blocked write may take, before
-    #: the session is terminated. With 20, a dead peer is gone within 40 seconds.
+    #: Seconds without a pong, or without the peer reading anything of a blocked write, before the
+    #: session is terminated. A peer that reads slowly but steadily is kept. With 20, a dead peer
+    #: is gone within 40 seconds.
     timeout: float = 20.0
 
     #: Seconds that the whole closing handshake may take.
@@ -162,8 +163,8 @@ class Options:
 
 
 class SessionOptions(TypedDict, total=False):
-    """Those of a session itself: for editors and type checkers, as the two below.
-    ``Options`` says what they mean."""
+    """The options of a session itself. This class and the two below are for editors and type
+    checkers; ``Options`` documents the options."""
 
     ping_interval: float | None
     timeout: float

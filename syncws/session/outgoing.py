@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from ..close import CloseReason
+from ..options import check_timeout
 from ..system.deadline import bounded
 from ..system.futures import resolve
 from ..system.patience import Patience
@@ -73,11 +74,12 @@ class Outgoing:
         If the channel is full, this waits at most ``timeout`` seconds (None: the
         session's ``timeout``). Then it raises ``TimeoutError``, and the message is not
         sent. Raises ``ConnectionClosed`` if the channel is closed or the session is
-        ending. Raises ``RuntimeError`` if the system can not start the channel's thread.
+        ending, ``ValueError`` if the timeout is NaN, and ``RuntimeError`` if the system
+        can not start the channel's thread.
         """
         if not isinstance(message, (str, bytes)) and (binary := as_binary(message)) is not None:
             message = bytes(binary)  # The caller may change its buffer before the message is sent.
-        wait = self._session.timeout if timeout is None else timeout
+        wait = self._session.timeout if timeout is None else check_timeout("timeout", timeout)
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
         with self._changed:

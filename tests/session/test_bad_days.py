@@ -250,6 +250,7 @@ def test_a_time_that_is_not_a_number_is_refused(session_and_peer: Both) -> None:
         session.flush,
         lambda timeout: session.close(timeout=timeout),
         session.wait_closed,
+        lambda timeout: session.outgoing.send("a", timeout),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="timeout is a number of seconds, not nan"):
