@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from .deadline import Deadline
 from .patience import Patience
 
-if sys.platform != "win32":  # syncws can be imported on Windows
+with contextlib.suppress(ImportError):  # syncws can be imported on Windows, which has neither
     # Not imported when they are first needed: by then the process may have no descriptor left.
     import fcntl
     import termios
