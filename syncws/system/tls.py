@@ -43,8 +43,9 @@ class TlsTransport(Transport):
     _sock: ssl.SSLSocket
 
     def _prepare(self) -> None:
-        # Guards the OpenSSL object and all of the below.
-        self._tls_lock = threading.Lock()
+        # Guards the OpenSSL object and all of the below. Reentrant: a signal handler may close the
+        # session in the thread that it has interrupted here, between two calls into OpenSSL.
+        self._tls_lock = threading.RLock()
         self._receive_wants_write = False
         self._send_wants_read = False
         # The threads that wait for bytes which a write needs. A reader takes those bytes from

@@ -31,7 +31,9 @@ from ..support.pairs import PATIENCE
 from ..support.servers import ROOT, Server, gunicorn
 
 MANAGE = ["-m", "examples.django_chat.manage"]
-BANNER = r"Starting (?:WSGI )?development server at http://(?:127\.0\.0\.1|localhost|\[::1\]):(\d+)/"
+BANNER = (
+    r"Starting (?:WSGI )?development server at http://(?:127\.0\.0\.1|localhost|\[::1\]):(\d+)/"
+)
 
 SETTINGS = """
 from examples.django_chat.settings import *

@@ -17,6 +17,7 @@ import pytest
 import syncws
 from syncws import PreparedMessage, Session
 from syncws.session import attending, read_ahead
+from syncws.system.tls import TlsTransport
 
 from ..conftest import MakeSession
 from ..support.background import BIG, Background, wait_until
@@ -115,6 +116,22 @@ def test_close_in_a_signal_handler_ends_the_send_to_a_peer_that_reads_nothing(
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert time.monotonic() - began < session.close_timeout / 2
+
+
+def test_close_in_a_signal_handler_that_comes_inside_the_tls_lock(
+    make_session: MakeSession, certificate: tuple[Path, Path]
+) -> None:
+    """The handler runs in the thread that holds the lock, and must not wait for itself."""
+    session, peer = make_session(sockets=tls_pair(certificate))
+    transport = session._transport
+    assert isinstance(transport, TlsTransport)
+
+    def interrupted() -> None:
+        with transport._tls_lock:
+            session._start_closing(syncws.CloseReason(1001))
+
+    Background(interrupted).result()
+    assert peer.answer_close() == (1001, "")
 
 
 @pytest.mark.parametrize("tls", [False, True])
