@@ -176,6 +176,8 @@ class DeflateExtension(Extension):
     ) -> bytes | CloseReason | None:
         if self._control or not self._compressed or not fin:
             return None
+        # A continuation frame that begins no message is a protocol error, not compressed data.
+        self._compressed = False
         return self._inflate(None)
 
     def _inflate(self, data: bytes | None) -> bytes | CloseReason:

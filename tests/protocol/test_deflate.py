@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import syncws
 from syncws import Deflate, Options, Session
+from syncws.protocol.deflate import DeflateExtension
 from syncws.protocol.deflate_offers import accepted_deflate, negotiate_deflate, offer_deflate
 from syncws.protocol.events import Fault
 from syncws.protocol.messages import Protocol
@@ -205,6 +206,18 @@ def test_faults(bad: bytes) -> None:
     event = received(pair(), bad)
     assert isinstance(event, Fault)
     assert event.cause == "protocol_error"
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_a_continuation_of_nothing_is_not_inflated(client: bool) -> None:
+    """It is a protocol error, whatever the last message was, and whatever its payload is."""
+    extension = DeflateExtension(Deflate(), LIMIT, client=client)
+    protocol = Protocol(max_message_size=LIMIT, client=client, deflate=extension)
+    compressed = frame(2, deflated(b"a message"), rsv=4, masked=not client)
+    assert received(protocol, compressed) == b"a message"
+    event = received(protocol, frame(0, b"not DEFLATE", fin=False, masked=not client))
+    assert isinstance(event, Fault)
+    assert event.code == 1002
 
 
 @pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
