@@ -51,6 +51,13 @@ def everything(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs, env=environment)
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build. A link that leads nowhere is an error."""
+    session.install("-e", ".[docs]")
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "docs", "docs/_build")
+
+
 def _python(session: nox.Session) -> str:
     printed = session.run("python", "-c", "import sys; print(sys.executable)", silent=True)
     return str(printed).strip()

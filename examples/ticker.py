@@ -7,7 +7,7 @@ Run it with several workers, which need a Redis::
 
 Each worker has a thread that ticks. For each tick, the first worker that claims it in Redis
 tells it to everybody; the others do nothing. No worker is special: if one ends, the others go
-on. ``docs/background.md`` explains the choices.
+on. ``docs/howto/background.md`` explains the choices.
 """
 
 from __future__ import annotations

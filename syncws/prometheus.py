@@ -2,7 +2,7 @@
 
 Import this module in your application, and serve ``application``, which is a WSGI application,
 at ``/metrics``. With several workers set the environment variable ``PROMETHEUS_MULTIPROC_DIR`` to
-a directory that is empty when gunicorn starts: see ``docs/metrics.md``.
+a directory that is empty when gunicorn starts: see ``docs/deploy/metrics.md``.
 
 Sessions are counted when they open and end. Messages and bytes of open sessions are added every
 ``EVERY`` seconds, by the scheduler, while there are sessions.

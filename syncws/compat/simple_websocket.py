@@ -2,8 +2,8 @@
 
     from syncws.compat.simple_websocket import Client, ConnectionClosed, Server
 
-The parameters and the meanings are simple-websocket's. ``docs/compat-simple-websocket.md``
-lists the differences.
+The parameters and the meanings are simple-websocket's. The page
+``docs/coming-from/compat-simple-websocket.md`` lists the differences.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ ones. The peer does what the test tells it::
 
 The application runs in a thread, as it does on a server. The connection is a
 pair of sockets of this process. There are fixtures for pytest: see
-``docs/testing.md``.
+``docs/howto/testing.md``.
 """
 
 from .client import WebSocketClient

@@ -2,7 +2,7 @@
 
     python -m tests.benchmark                       all cases, more than ten minutes
     python -m tests.benchmark --cases 1x32 memory --servers flask-sock --rounds 3
-    python -m tests.benchmark --write               and write the report and the chart into docs/
+    python -m tests.benchmark --write               and write the report and the chart (docs/topics)
 
 It needs Linux, two cores that nothing else uses, gcc, and what the extra `benchmark` installs.
 """
@@ -69,7 +69,9 @@ def parse() -> argparse.Namespace:
         help="the rivals; syncws always takes part: " + ", ".join(CONTESTANTS),
     )
     parser.add_argument(
-        "--write", action="store_true", help="write docs/benchmark.md and docs/benchmark.svg"
+        "--write",
+        action="store_true",
+        help="write benchmark.md and benchmark.svg into docs/topics",
     )
     return parser.parse_args()
 
@@ -123,8 +125,8 @@ def main() -> None:
     text = report.markdown(rounds, found, arguments.seconds)
     print(text, end="")
     if arguments.write:
-        (ROOT / "docs" / "benchmark.md").write_text(text)
-        (ROOT / "docs" / "benchmark.svg").write_text(chart.svg(rounds, found))
+        (ROOT / "docs" / "topics" / "benchmark.md").write_text(text)
+        (ROOT / "docs" / "topics" / "benchmark.svg").write_text(chart.svg(rounds, found))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The programs in ``docs/from-flask-sock.md``: each does the same with both libraries."""
+"""The programs in ``from-flask-sock.md``: each does the same with both libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import websocket
 from ..support.pairs import PATIENCE
 from ..support.servers import Server, gunicorn
 
-PAGE = (Path(__file__).parents[2] / "docs" / "from-flask-sock.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "coming-from" / "from-flask-sock.md").read_text()
 #: The pairs of programs, by heading.
 PROGRAMS: dict[str, list[str]] = {
     section.partition("\n")[0]: programs

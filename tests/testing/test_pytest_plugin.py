@@ -76,7 +76,7 @@ def test_a_handler_left_running_fails_its_test(pytester: pytest.Pytester) -> Non
 
 
 def test_the_documentation_is_true(pytester: pytest.Pytester) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "testing.md").read_text()
     pytester.makeconftest(
         """
         import flask

@@ -74,7 +74,7 @@ def test_the_other_shapes_of_a_handler_in_the_readme(capsys: pytest.CaptureFixtu
 
 
 def test_the_echo_of_the_page_on_raw_sessions() -> None:
-    (code,) = re.findall("```python\n(.*?)```", (ROOT / "docs/raw.md").read_text(), re.DOTALL)
+    (code,) = re.findall("```python\n(.*?)```", (ROOT / "docs/howto/raw.md").read_text(), re.DOTALL)
     module: dict[str, Any] = {}
     exec(code, module)
     with syncws.serve(module["echo"], "127.0.0.1", 0) as server:

@@ -1,4 +1,4 @@
-"""docs/mission.md lists every capability with the tests that show it, and lists all such tests."""
+"""mission.md lists every capability with the tests that show it, and lists all such tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from ..support.servers import ROOT
 
-PAGE = ROOT / "docs" / "mission.md"
+PAGE = ROOT / "docs" / "project" / "mission.md"
 ROWS = (
     [f"A{n}" for n in range(1, 12)]
     + [f"B{n}" for n in range(1, 5)]

@@ -1,0 +1,1 @@
+"""The documentation is true: its links lead somewhere, and its programs run."""
