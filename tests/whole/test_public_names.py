@@ -1,4 +1,4 @@
-"""The public names."""
+"""The public names, and their signatures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 import syncws
 from syncws import testing
 from syncws.system.tls import make_transport
+
+from . import public_names
 
 PACKAGE = Path(syncws.__file__).parent
 
@@ -63,6 +65,20 @@ def test_public_names() -> None:
     ]
     for name in syncws.__all__:
         assert getattr(syncws, name).__doc__, f"{name} has no docstring"
+
+
+@pytest.mark.skipif(
+    getattr(syncws, "__compiled__", False), reason="compiled functions have no signatures"
+)
+def test_the_public_interface_changes_only_with_its_page() -> None:
+    """To accept a change: ``python -m tests.whole.public_names``."""
+    frozen = public_names.PAGE.read_text().splitlines()
+    if sys.version_info < (3, 11):
+        frozen = [line for line in frozen if not line.lstrip().startswith("@overload")]
+    assert public_names.text().splitlines() == frozen, (
+        "the public interface has changed: run python -m tests.whole.public_names, and tell the "
+        "change in CHANGELOG.md"
+    )
 
 
 def test_public_names_say_where_users_find_them() -> None:
