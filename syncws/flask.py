@@ -33,14 +33,14 @@ from werkzeug.routing import WebsocketMismatch
 from werkzeug.wrappers import Response as BaseResponse
 
 from .close import CloseCode, CloseReason
-from .handlers import attributes_for_views
+from .handlers import attributes_for_views, decorated_by
 from .options import Options, RawRouteOptions, RouteOptions
 from .session.running import check_handler
 from .session.units import messages_in_units
 from .system.logs import logger
 from .upgrade.application import ROUTE_KEY, application_instead, open_session, refuse
 from .upgrade.handshake import Accept, Reject, negotiate
-from .upgrade.readable import readable_if_asked
+from .upgrade.readable import readable_refusals
 from .upgrade.respond import NOT_FOR_101
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ class WebSockets:
                 view = decorator(view)
             if decorators:
                 view = functools.update_wrapper(_View(view), view)
+            view.options = session_options
             keywords = {
                 "endpoint": endpoint or getattr(handler, "__name__", type(handler).__name__),
                 "view_func": view,
@@ -231,6 +232,9 @@ def messages(session: Session) -> Iterator[str | bytes]:
 
 class _View(partial[Any]):
     """The view of a WebSocket route. The class tells it from other views."""
+
+    #: The options given to the route.
+    options: dict[str, Any]
 
 
 class _Upgrade(Response):
@@ -344,28 +348,26 @@ def _config_options(app: Flask) -> dict[str, Any]:
 
 
 def _check_guards(handler: Any, rule: str) -> None:
-    """Raise ``TypeError`` if a known guard decorates the handler.
-
-    A decorator is known by the module of its wrapper's code, which functools.wraps() does
-    not copy.
-    """
-    inner = handler
-    while inner is not None:
-        module = str(getattr(inner, "__globals__", {}).get("__name__", ""))
-        package = module.partition(".")[0]
-        if package in _GUARDS:
-            raise TypeError(
-                f"a decorator of {package} is on the handler of {rule!r}, where it acts after "
-                "the WebSocket has opened, too late to refuse it: remove it there, and write "
-                f'@websockets.route("{rule}", decorators=[...]) with the decorator in the list'
-            )
-        inner = getattr(inner, "__wrapped__", None)
+    """Raise ``TypeError`` if a known guard decorates the handler."""
+    if package := decorated_by(handler, _GUARDS):
+        raise TypeError(
+            f"a decorator of {package} is on the handler of {rule!r}, where it acts after "
+            "the WebSocket has opened, too late to refuse it: remove it there, and write "
+            f'@websockets.route("{rule}", decorators=[...]) with the decorator in the list'
+        )
 
 
 def _make_refusals_readable(app: Any, installed: dict[str, Any]) -> None:
-    app.wsgi_app = readable_if_asked(
-        app.wsgi_app, lambda: Options(**{**_config_options(app), **installed})
-    )
+    """Carry out ``refuse="close"``: the option of a route, or the one of all routes."""
+
+    def options(environ: WSGIEnvironment) -> Options:
+        given = installed
+        with contextlib.suppress(HTTPException):
+            endpoint, _ = app.create_url_adapter(app.request_class(environ)).match(websocket=True)
+            given = getattr(app.view_functions[endpoint], "options", installed)
+        return Options(**{**_config_options(app), **given})
+
+    app.wsgi_app = readable_refusals(app.wsgi_app, options)
 
 
 def _route_plain_requests_of(app: App | Blueprint) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .close import CloseReason
@@ -26,6 +26,7 @@ __all__ = [
     "Handler",
     "RawHandler",
     "attributes_for_views",
+    "decorated_by",
     "exchange",
     "stream",
     "takes_session_first",
@@ -163,6 +164,22 @@ def attributes_for_views(handler: Callable[..., Any]) -> Sequence[str]:
     a function are meant for them; the attributes of any other object are not.
     """
     return functools.WRAPPER_UPDATES if inspect.isroutine(handler) else ()
+
+
+def decorated_by(handler: Any, packages: Collection[str]) -> str | None:
+    """Return the one of some packages that has a decorator on the handler; None if none has.
+
+    A decorator is known by the module of its wrapper's code, which functools.wraps() does
+    not copy.
+    """
+    inner = handler
+    while inner is not None:
+        module = str(getattr(inner, "__globals__", {}).get("__name__", ""))
+        package = module.partition(".")[0]
+        if package in packages:
+            return package
+        inner = getattr(inner, "__wrapped__", None)
+    return None
 
 
 def _send_all(session: Session, messages: Iterable[Any], *, reads: bool = False) -> None:

@@ -109,8 +109,8 @@ class Options:
     #: "close": if the framework or the application refuses a web page's WebSocket (401, 403,
     #: 404, 429, 503, a redirect to a login page), the page gets a Close with a code and a reason
     #: that it can read. None: an HTTP status, of which a browser tells its page nothing.
-    #: ``WebSockets(app)`` for Flask and ``WebSocketMiddleware`` carry it out. Elsewhere it has no
-    #: effect.
+    #: ``WebSockets(app)`` for Flask, the setting ``SYNCWS`` for Django and ``WebSocketMiddleware``
+    #: have it for a whole application; ``docs/howto/browser.md`` says what it does for one route.
     refuse: Literal["close"] | None = None
 
     def __post_init__(self) -> None:

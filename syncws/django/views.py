@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, overload
 
 from django.core import signals
+from django.core.handlers.wsgi import get_path_info
 from django.http import HttpRequest, HttpResponse
+from django.urls import Resolver404, resolve
 from django.views.decorators.csrf import csrf_exempt
 
 from ..handlers import attributes_for_views, takes_session_first
+from ..options import Options
 from ..session.running import check_handler
 from ..session.units import messages_in_units
 from ..upgrade.application import ROUTE_KEY, WebSocketUpgrade
+from ..upgrade.readable import READABLE_KEY
 from ..upgrade.respond import respond
 from .configuration import view_options
 from .guards import run_view
@@ -31,6 +35,9 @@ __all__ = ["HANDLER", "messages", "websocket"]
 
 #: The attribute of a view that has its handler. Decorators above copy it (functools.wraps).
 HANDLER = "_syncws_handler"
+
+#: The attribute of a view that has the options given to ``@websocket``.
+OPTIONS = "_syncws_options"
 
 P = ParamSpec("P")
 
@@ -116,9 +123,28 @@ def websocket(view: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     vars(upgrade)["_syncws_made_by"] = "@syncws.django.websocket"
     vars(upgrade)[HANDLER] = view
+    vars(upgrade)[OPTIONS] = options
     # A page can not make a browser send a CSRF token with a WebSocket request. The check of
     # the Origin protects it instead.
     return csrf_exempt(upgrade)
+
+
+def _note_options(environ: dict[str, Any] | None = None, **_: Any) -> None:
+    """A request has begun: say with which options a refusal of it could become a Close."""
+    if environ is not None and READABLE_KEY in environ:
+        environ[READABLE_KEY].append(functools.partial(_options_for, environ))
+
+
+def _options_for(environ: dict[str, Any]) -> Options:
+    """Return the options for a request: those of the setting, and of its view if it has one."""
+    given: dict[str, Any] = {}
+    with contextlib.suppress(Resolver404):
+        given = getattr(resolve(get_path_info(environ)).func, OPTIONS, {})
+    return Options(**{**view_options(), **given})
+
+
+# The signal comes without an environ too: messages() sends it for each message.
+signals.request_started.connect(_note_options, dispatch_uid="syncws.refuse")
 
 
 def messages(session: Session) -> Iterator[str | bytes]:

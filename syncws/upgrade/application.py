@@ -7,6 +7,7 @@ response and no WebSocket opens.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ from ..session.running import check_handler, run_handler
 from ..session.session import Session
 from ..system.logs import logger
 from .clients import admit
+from .close_codes import as_reason, close_code
 from .connectors import connector_for
 from .handshake import (
     Accept,
@@ -189,11 +191,33 @@ def open_session(
     """Carry out an accepted handshake: send the 101, run the handler, end the session."""
     admitted = admit(environ, options)
     if isinstance(admitted, Reject):
-        return refuse(admitted, environ, start_response)
+        if options.refuse != "close" or "HTTP_ORIGIN" not in environ:
+            return refuse(admitted, environ, start_response)
+        return _close_instead(admitted, answer, options, environ, start_response, extra_headers)
     try:
         return _open(answer, handler, options, environ, start_response, extra_headers)
     finally:
         admitted()
+
+
+def _close_instead(
+    refusal: Reject,
+    answer: Accept,
+    options: Options,
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    extra_headers: Sequence[tuple[str, str]],
+) -> Iterable[bytes]:
+    """``refuse="close"``: open a session that only tells a web page of the refusal."""
+    note_refusal(refusal, environ)
+    code = close_code(refusal.code)
+    assert code is not None
+
+    def close(session: Session) -> None:
+        session.close(code, as_reason(refusal.message))
+
+    options = dataclasses.replace(options, raw=False, install_extensions=False)
+    return _open(answer, close, options, environ, start_response, extra_headers)
 
 
 def _open(

@@ -63,7 +63,7 @@ class WebSocketMiddleware:
         checked = Options(**options)
         self._run: WSGIApplication = self._dispatch
         if checked.refuse == "close":
-            self._run = readable_refusals(self._dispatch, checked)
+            self._run = readable_refusals(self._dispatch, lambda environ: checked)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._run(environ, start_response)

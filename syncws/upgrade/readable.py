@@ -11,77 +11,54 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..close import MAX_REASON_BYTES, CloseCode
 from ..options import Options
 from ..session.session import Session
 from .application import REFUSED_KEY, open_session
+from .close_codes import as_reason, close_code
 from .connectors import connector_for
-from .handshake import Reject, is_websocket_request, negotiate
+from .handshake import Accept, Reject, is_websocket_request, negotiate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["close_code", "readable_if_asked", "readable_refusals"]
+__all__ = ["READABLE_KEY", "Readable", "readable_refusals"]
+
+#: The key of the environ of a WebSocket request for a list of functions. Each returns options for
+#: the request. If the option ``refuse`` of one of them is ``"close"``, a refusal becomes a Close.
+#: The list is there on syncws's own servers. A framework may add to it before it answers.
+READABLE_KEY = "syncws.readable"
 
 #: Bytes of a refusal's body that are looked at for a reason.
 _MAX_BODY = 1024
 
-#: Statuses and their close codes. 3000 and 3003 are registered with IANA for them.
-_CODES = {401: 3000, 403: 3003, 404: 4404, 429: 4429, 503: int(CloseCode.TRY_AGAIN_LATER)}
-
-#: Redirects that may lead to a login page; the permanent ones do not.
-_LOGIN = frozenset({302, 303, 307})
+#: What a list under ``READABLE_KEY`` contains.
+Readable = Callable[[], Options]
 
 
-def close_code(status: int) -> int | None:
-    """Return the close code for the HTTP status of a refusal; None if it is no refusal."""
-    if status in _LOGIN:
-        return 3000
-    if status in _CODES:
-        return _CODES[status]
-    if 300 <= status < 500:
-        return 4000 + status
-    return int(CloseCode.INTERNAL_ERROR) if status >= 500 else None
-
-
-def readable_refusals(application: WSGIApplication, options: Options) -> WSGIApplication:
-    """Wrap ``application``, and turn its refusals of web pages' WebSockets into Closes."""
-    # The session of a refusal is not the one that the page asked for.
-    plain = dataclasses.replace(
-        options,
-        raw=False,
-        install_extensions=False,
-        compression=None,
-        headers=(),
-        sessions_per=None,
-        max_sessions=None,
-        subprotocols=_first,  # a browser wants one of those it has offered
-    )
-
-    def readable(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if "HTTP_ORIGIN" not in environ or not _can_open(environ, plain):
-            return application(environ, start_response)
-        return _Answer(environ, start_response, plain).run(application)
-
-    return readable
-
-
-def readable_if_asked(
-    application: WSGIApplication, options: Callable[[], Options]
+def readable_refusals(
+    application: WSGIApplication, options: Callable[[WSGIEnvironment], Options] | None = None
 ) -> WSGIApplication:
-    """Wrap ``application`` as ``readable_refusals()`` does, with the options of the moment."""
+    """Wrap ``application``, and turn its refusals of web pages' WebSockets into Closes if the
+    option ``refuse`` is ``"close"``.
+
+    ``options`` returns the options for a request. It is called when the request has been refused,
+    and so are the functions under ``READABLE_KEY``.
+    """
 
     def readable(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        run = application
-        if "HTTP_ORIGIN" in environ and is_websocket_request(environ):
-            chosen = options()
-            if chosen.refuse == "close":
-                run = readable_refusals(application, chosen)
-        return run(environ, start_response)
+        if not is_websocket_request(environ):
+            return application(environ, start_response)
+        askable: list[Readable] = environ.setdefault(READABLE_KEY, [])
+        if options is not None:
+            askable.append(partial(options, environ))
+        if "HTTP_ORIGIN" not in environ:
+            return application(environ, start_response)
+        return _Answer(environ, start_response, askable).run(application)
 
     return readable
 
@@ -90,17 +67,16 @@ class _Answer:
     """One answer of the application: passed on, or replaced if it is a refusal."""
 
     def __init__(
-        self, environ: WSGIEnvironment, start_response: StartResponse, options: Options
+        self, environ: WSGIEnvironment, start_response: StartResponse, askable: list[Readable]
     ) -> None:
         self._environ = environ
         self._start_response = start_response
-        self._options = options
-        # The refusal's status, close code and headers; None while there is none.
-        self._refusal: tuple[str, int, list[tuple[str, str]]] | None = None
+        self._askable = askable
+        # The refusal, None while there is none.
+        self._refusal: _Refusal | None = None
         self._started = False
         # The statuses of refused handshakes. A list, since frameworks copy the environ.
-        self._handshakes: list[int] = []
-        environ[REFUSED_KEY] = self._handshakes
+        self._handshakes: list[int] = environ.setdefault(REFUSED_KEY, [])
         # What the application wrote with write().
         self._written: list[bytes] = []
 
@@ -112,12 +88,25 @@ class _Answer:
 
     def _start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         self._started = True
+        self._refusal = self._readable(status, headers)
+        if self._refusal is None:
+            return self._start_response(status, headers, *exc_info)
+        return self._written.append
+
+    def _readable(self, status: str, headers: list[tuple[str, str]]) -> _Refusal | None:
+        """Return what becomes a Close, or None if the answer stays as it is."""
         code = close_code(int(status[:3]))
         if code is None or self._handshakes:
-            self._refusal = None
-            return self._start_response(status, headers, *exc_info)
-        self._refusal = status, code, headers
-        return self._written.append
+            return None
+        asked = (ask() for ask in self._askable)
+        options = next((each for each in asked if each.refuse == "close"), None)
+        if options is None:
+            return None
+        options = _plain(options)
+        answer = negotiate(self._environ, options)
+        if isinstance(answer, Reject) or not _has_sessions(self._environ):
+            return None
+        return _Refusal(status, code, headers, options, answer)
 
     def _started_late(self, result: Iterable[bytes]) -> Iterator[bytes]:
         """Wait for the status of a generator, whose code starts with its first part."""
@@ -135,8 +124,8 @@ class _Answer:
 
     def _refused(self, result: Iterable[bytes]) -> Iterable[bytes]:
         """Open a session that only closes."""
-        assert self._refusal is not None
-        status, code, headers = self._refusal
+        refusal = self._refusal
+        assert refusal is not None
         body = b"".join(self._written)
         try:
             for part in result:
@@ -145,34 +134,60 @@ class _Answer:
                     break
         finally:
             _close(result)
-        reason = _reason(status, {name.lower(): value for name, value in headers}, body)
-        answer = negotiate(self._environ, self._options)
-        assert not isinstance(answer, Reject)  # it has been asked before
+        reason = _reason(refusal, body)
 
         def refuse(session: Session) -> None:
-            session.close(code, reason)
+            session.close(refusal.code, reason)
 
-        return open_session(answer, refuse, self._options, self._environ, self._start_response)
+        # A framework that asks for a login may have to remember something until then.
+        cookies = [(name, value) for name, value in refusal.headers if name.lower() == "set-cookie"]
+        return open_session(
+            refusal.answer, refuse, refusal.options, self._environ, self._start_response, cookies
+        )
 
 
-def _can_open(environ: WSGIEnvironment, options: Options) -> bool:
-    """Whether the request could become a session, on a server that has them."""
-    if isinstance(negotiate(environ, options), Reject):
-        return False
+class _Refusal(NamedTuple):
+    """An answer that becomes a Close."""
+
+    status: str
+    code: int
+    headers: list[tuple[str, str]]
+    #: Those of the session that only closes, and the answer to its handshake.
+    options: Options
+    answer: Accept
+
+
+def _plain(options: Options) -> Options:
+    """Return the options of the session of a refusal, which is not the one that was asked for."""
+    return dataclasses.replace(
+        options,
+        raw=False,
+        install_extensions=False,
+        compression=None,
+        headers=(),
+        sessions_per=None,
+        max_sessions=None,
+        subprotocols=_first,  # a browser wants one of those it has offered
+    )
+
+
+def _has_sessions(environ: WSGIEnvironment) -> bool:
+    """Whether the server is one that has sessions."""
     with contextlib.suppress(RuntimeError):
         connector_for(environ)
         return True
     return False
 
 
-def _reason(status: str, headers: dict[str, str], body: bytes) -> str:
+def _reason(refusal: _Refusal, body: bytes) -> str:
     """Return the place that a redirect leads to, the first line of a text, or the status."""
-    text = status
-    if status.startswith("3") and "location" in headers:
+    headers = {name.lower(): value for name, value in refusal.headers}
+    text = refusal.status
+    if text.startswith("3") and "location" in headers:
         text = headers["location"]
     elif headers.get("content-type", "").startswith("text/plain") and body.strip():
         text = body.decode("utf-8", "replace").strip().splitlines()[0]
-    return text.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+    return as_reason(text)
 
 
 def _first(offered: Sequence[str]) -> str | None:

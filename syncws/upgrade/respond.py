@@ -23,6 +23,7 @@ from .application import (
 from .connectors import SUPPORTED
 from .early import allow_early_sessions
 from .handshake import Accept, Reject, negotiate
+from .readable import READABLE_KEY, readable_refusals
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -86,7 +87,8 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
     :class:`Options`.
 
     Raises ``RuntimeError`` on a server that is not syncws's own, unless you wrap the
-    application in :class:`WebSocketMiddleware`.
+    application in :class:`WebSocketMiddleware`. Raises ``ValueError`` for ``refuse="close"``
+    unless that middleware has the option.
     """
     upgrade = (
         handler if isinstance(handler, WebSocketUpgrade) else WebSocketUpgrade(handler, **options)
@@ -103,6 +105,12 @@ def respond(environ: WSGIEnvironment, handler: Callable[..., Any], **options: An
         raise RuntimeError(
             "a view can open a WebSocket on syncws's own servers, or when the application is "
             f"wrapped in syncws.WebSocketMiddleware(app): run it on {SUPPORTED}"
+        )
+    if upgrade.options.refuse == "close" and not environ.get(READABLE_KEY):
+        raise ValueError(
+            'respond() comes too late for refuse="close", since most refusals come before it: '
+            "leave the option out here, and write application = "
+            'syncws.WebSocketMiddleware(application, refuse="close")'
         )
     noted[:] = [(answer, upgrade)]
     return ResponseParts(answer.status, [], b"")
@@ -180,7 +188,7 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
         _close(result)
         return upgraded()
 
-    return with_upgrades
+    return readable_refusals(with_upgrades)
 
 
 def _close(result: Iterable[bytes]) -> None:

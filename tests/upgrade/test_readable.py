@@ -12,7 +12,7 @@ import requests
 import syncws
 from syncws import ClientSession, HandshakeError, WebSocketMiddleware, connect
 from syncws.flask import WebSockets
-from syncws.upgrade.readable import close_code
+from syncws.upgrade.close_codes import close_code
 
 from ..support.pairs import PATIENCE
 from ..support.serving import echo
