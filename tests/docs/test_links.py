@@ -53,7 +53,7 @@ def test_each_link_leads_somewhere(page: Path) -> None:
 
 def test_a_path_of_a_page_that_is_named_exists() -> None:
     for source in [*ROOT.glob("*.md"), *SOURCES]:
-        for name in re.findall(r"\bdocs/[\w./-]+\.(?:md|svg|png|py)\b", source.read_text()):
+        for name in re.findall(r"(?<![\w/])docs/[\w./-]+\.(?:md|svg|png|py)\b", source.read_text()):
             assert (ROOT / name).exists(), f"{source.relative_to(ROOT)} names {name}"
 
 
