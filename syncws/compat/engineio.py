@@ -18,7 +18,7 @@ from ..errors import ConnectionClosed
 from ..options import Options
 from ..session.session import Session
 from ..system.logs import logger
-from ..upgrade.application import open_session, refuse
+from ..upgrade.application import ROUTE_KEY, open_session, refuse
 from ..upgrade.handshake import Reject, negotiate
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class WebSocketWSGI:
         answer = negotiate(environ, self._options)
         if isinstance(answer, Reject):
             return tuple(refuse(answer, environ, start_response))
+        environ.setdefault(ROUTE_KEY, "engineio")
         # engineio would answer with a response of its own if it got a list.
         return tuple(open_session(answer, self._run, self._options, environ, start_response))
 

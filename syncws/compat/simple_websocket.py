@@ -22,9 +22,8 @@ from ..close import CloseReason
 from ..errors import HandshakeError
 from ..options import Options
 from ..system.logs import logger
-from ..upgrade.application import note_refusal
-from ..upgrade.connectors import connector_for
-from ..upgrade.early import EARLY_KEY, open_on_socket
+from ..upgrade.application import ROUTE_KEY, note_refusal
+from ..upgrade.early import EARLY_KEY, open_on_socket, stock_connector
 from ..upgrade.handshake import Reject, negotiate, same_origin
 from .connection import PING_INTERVAL, Base, session_options
 from .errors import ConnectionClosed, ConnectionError, SimpleWebsocketError
@@ -37,6 +36,12 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 __all__ = ["Client", "ConnectionClosed", "ConnectionError", "Server", "SimpleWebsocketError"]
+
+#: Options of syncws that a session of this kind can not have, and what to write instead.
+_NOT_HERE = {
+    "raw": "write a handler for @syncws.websocket(raw=True)",
+    "refuse": "wrap the application in syncws.WebSocketMiddleware(application, refuse='close')",
+}
 
 _origin_warning = threading.Lock()  # taken for ever by the one warning
 
@@ -71,23 +76,25 @@ class Server(Base):
         **options: Any,
     ) -> None:
         self._describe(environ, subprotocols)
+        environ.setdefault(ROUTE_KEY, _route(environ) or type(self).__qualname__)
         checked = server_options(ping_interval, max_message_size, options, self._choose)
         warn_of_origin(environ, options)
         early = environ.get(EARLY_KEY)
-        if early is None:
-            connector_for(environ)  # raises on a server that has no socket for us
+        connector = stock_connector(environ) if early is None else None
         answer = negotiate(environ, checked)
         if isinstance(answer, Reject):
             opened: Any = answer
         elif early is not None:
             opened = early.open(answer, checked)
         else:
-            opened = open_on_socket(answer, checked, environ)
+            assert connector is not None
+            opened = open_on_socket(connector, answer, checked, environ)
         if isinstance(opened, Reject):
             note_refusal(opened, environ)
+            error = _refused(opened)
             if early is not None:
-                early.refusal = opened
-            raise _refused(opened)
+                early.refused(opened, (500, getattr(error, "status_of_django", 500)))
+            raise error
         # Only on a server that is not syncws's own: ends the session for good.
         self._conclude = None if early is not None else opened.conclude
         self._thread = threading.get_ident()
@@ -219,7 +226,14 @@ def server_options(
     options: dict[str, Any],
     subprotocols: Any,
 ) -> Options:
-    """The options of a session with simple-websocket's defaults."""
+    """The options of a session with simple-websocket's defaults.
+
+    Raises ``TypeError`` for options that have no effect here.
+    """
+    for name in _NOT_HERE.keys() & options:
+        raise TypeError(
+            f"Server() and SOCK_SERVER_OPTIONS take no option {name!r}: {_NOT_HERE[name]}"
+        )
     return Options(
         **{
             "origins": "*",
@@ -241,19 +255,26 @@ def warn_of_origin(environ: WSGIEnvironment, options: dict[str, Any]) -> None:
     )
 
 
+def _route(environ: WSGIEnvironment) -> str | None:
+    """What metrics call the route: Flask's rule, or None. Flask notes its request here."""
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    return None if rule is None else str(rule)
+
+
 def _refused(refusal: Reject) -> ConnectionError:
-    """Make the exception; Flask answers with its status, and logs no traceback."""
-    if "werkzeug" not in sys.modules:
-        return ConnectionError(refusal.code)
-    exceptions: Any = import_module("werkzeug.exceptions")
-    wrappers: Any = import_module("werkzeug.wrappers")
-
-    class RefusedError(ConnectionError, exceptions.HTTPException):  # type: ignore[misc]  # found at run time
-        code = refusal.code
-        description = refusal.message
-
-        def __init__(self) -> None:
-            ConnectionError.__init__(self, refusal.code)
-            self.response = wrappers.Response(refusal.body, refusal.status, headers=refusal.headers)
-
-    return RefusedError()
+    """Make the exception. It is one of Flask's too, which answers with its status, and one of
+    Django's for a page that does not exist: both log no traceback."""
+    bases: list[Any] = [ConnectionError]
+    members: dict[str, Any] = {}
+    if "werkzeug" in sys.modules:
+        bases.append(import_module("werkzeug.exceptions").HTTPException)
+        response: Any = import_module("werkzeug.wrappers").Response
+        members["code"] = refusal.code
+        members["description"] = refusal.message
+        members["response"] = response(refusal.body, refusal.status, headers=refusal.headers)
+    if "django" in sys.modules:
+        bases.append(import_module("django.http").Http404)
+        members["status_of_django"] = 404
+    members["__init__"] = ConnectionError.__init__
+    error: ConnectionError = type("RefusedError", tuple(bases), members)(refusal.code)
+    return error

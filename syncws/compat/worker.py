@@ -14,18 +14,22 @@ __all__ = ["Worker", "install"]
 class Worker(WebSocketWorker):
     """syncws's worker, which puts its ``Server`` in simple-websocket's place."""
 
+    _engineio_is_ours = False
+
     @classmethod
     def setup(cls) -> None:
         """Called by gunicorn before it loads the application, with ``--preload`` too."""
         install()
 
-    def load_wsgi(self) -> None:
-        super().load_wsgi()
-        # engineio checks origins and sizes itself, so it has a class of its own.
-        if "engineio.async_drivers.threading" in sys.modules:
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        # engineio checks origins and sizes itself, so it has a class of its own. A program may
+        # import engineio when it has been loaded already.
+        if not self._engineio_is_ours and "engineio.async_drivers.threading" in sys.modules:
             from . import engineio
 
             engineio.install()
+            self._engineio_is_ours = True
+        return super().handle_request(req, conn)
 
 
 def install() -> None:

@@ -8,17 +8,18 @@ its request and keeps the framework's answer out of the WebSocket.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..close import CloseCode, CloseReason
 from ..session.registry import REGISTRY
 from ..session.running import FAILED
 from ..system.logs import logger
-from .application import busy, make_session
+from .application import REFUSED_KEY, busy, make_session
 from .clients import admit
 from .connectors import accept_on_socket, connector_for
 from .handshake import Reject, is_websocket_request
+from .lent import Lent, is_lent
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from .connectors import Connector
     from .handshake import Accept
 
-__all__ = ["EARLY_KEY", "EarlySession", "allow_early_sessions", "open_on_socket"]
+__all__ = ["EARLY_KEY", "EarlySession", "allow_early_sessions", "open_on_socket", "stock_connector"]
 
 #: The key of the environ for the request's :class:`EarlySession`.
 EARLY_KEY = "syncws.early"
+
+_OPENED_ALREADY = "this request has opened a WebSocket already"
 
 
 class EarlySession:
@@ -46,9 +49,10 @@ class EarlySession:
         self._opened: OpenSession | None = None
         self._finished = False
         self._failed = False
-        #: The answer to a handshake that the program has not accepted. It replaces an error
-        #: of the framework's.
-        self.refusal: Reject | None = None
+        # The answer to a handshake that was refused, and the statuses of the framework that it
+        # replaces.
+        self._refusal: Reject | None = None
+        self._replaced: Collection[int] = ()
         # The body that replaces the one of a framework's error.
         self._instead: Iterable[bytes] | None = None
 
@@ -58,7 +62,7 @@ class EarlySession:
         Raises ``RuntimeError`` if this request has a session already.
         """
         if self._opened is not None:
-            raise RuntimeError("this request has opened a WebSocket already")
+            raise RuntimeError(_OPENED_ALREADY)
         connector = connector_for(self._environ)
         opened = _open(
             connector,
@@ -70,6 +74,11 @@ class EarlySession:
         if not isinstance(opened, Reject):
             self._opened = opened
         return opened
+
+    def refused(self, refusal: Reject, replaced: Collection[int]) -> None:
+        """The handshake is refused, and the program gets an exception. If the framework makes an
+        answer of it with one of the statuses ``replaced``, the refusal is sent instead."""
+        self._refusal, self._replaced = refusal, replaced
 
     def run(self, application: WSGIApplication) -> Iterable[bytes]:
         """Run the application, and end the session that it may have opened."""
@@ -87,8 +96,8 @@ class EarlySession:
         if self._opened is not None:
             self._failed = self._failed or status.startswith("5")
             return lambda data: None
-        if self.refusal is not None and status.startswith("5"):
-            self._instead = self._refuse(self.refusal)
+        if self._refusal is not None and int(status[:3]) in self._replaced:
+            self._instead = self._refuse(self._refusal)
             return lambda data: None
         return self._start_response(status, headers, *exc_info)
 
@@ -111,8 +120,8 @@ class EarlySession:
     def _raised(self, error: BaseException) -> Iterable[bytes]:
         """The application has raised: a failed handler, a refused handshake, or its own error."""
         if self._opened is None:
-            if self.refusal is not None and isinstance(error, Exception):
-                return self._refuse(self.refusal)
+            if self._refusal is not None and isinstance(error, Exception):
+                return self._refuse(self._refusal)
             raise error
         # Integrations of simple-websocket raise StopIteration so that gunicorn sends nothing.
         # A program that does not catch the end of its own session has not failed.
@@ -184,14 +193,29 @@ def allow_early_sessions(application: WSGIApplication) -> WSGIApplication:
     return with_early_sessions
 
 
+def stock_connector(environ: WSGIEnvironment) -> Connector:
+    """Return the connector for a request on a server that is not syncws's own.
+
+    Raises ``RuntimeError`` on a server that syncws can not run on, and if this request has a
+    session already.
+    """
+    sock = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
+    if sock is not None and is_lent(sock):
+        raise RuntimeError(_OPENED_ALREADY)
+    return connector_for(environ)
+
+
 def open_on_socket(
-    answer: Accept, options: Options, environ: WSGIEnvironment
-) -> OpenSession | Reject:
-    """Open a session on a server that is not syncws's own, without its ``start_response()``."""
-    connector = connector_for(environ)
-    return _open(
+    connector: Connector, answer: Accept, options: Options, environ: WSGIEnvironment
+) -> Lent | Reject:
+    """Open a session without the server's ``start_response()``. It ends when the server uses
+    the socket again."""
+    opened = _open(
         connector, answer, options, environ, lambda: accept_on_socket(answer, connector.socket)
     )
+    if isinstance(opened, Reject):
+        return opened
+    return Lent(connector.socket, opened.session, opened.conclude)
 
 
 class OpenSession:
@@ -252,6 +276,8 @@ def _open(
     except BaseException:
         admitted()
         raise
+    # With refuse="close" the framework's answer is none to the handshake any more.
+    environ.get(REFUSED_KEY, []).append(101)
     REGISTRY.add(session, connector.server)
     connector.opened(session)
     return OpenSession(session, connector, sent_before, admitted)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import socketio
 
-from ..support.clients import connect
+from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE
 from ..support.servers import Server, gunicorn
 
@@ -72,8 +72,6 @@ def test_f2_a_peer_that_breaks_the_protocol_ends_its_own_session(server: Server)
 
 
 def test_f2_origins_stay_engineios(server: Server) -> None:
-    from ..support.clients import exchange, handshake
-
     request = handshake(
         "/socket.io/?EIO=4&transport=websocket", "localhost", "Origin: https://other.example"
     )
@@ -81,3 +79,20 @@ def test_f2_origins_stay_engineios(server: Server) -> None:
     sock.close()
     assert head.startswith("HTTP/1.1 400 "), head
     assert "SOCK_SERVER_OPTIONS" not in server.output
+
+
+def test_f2_a_program_may_import_engineio_when_it_runs() -> None:
+    with gunicorn("tests.support.socketio_late_app:app", worker="syncws.compat.Worker") as server:
+        assert server.get("/start").status_code == 204
+        path = "/socket.io/?EIO=4&transport=websocket"
+        peer = connect(server.port, path)
+        peer.receive()  # engineio's greeting
+        peer.send("4" + "x" * 4000)  # four times its largest message
+        assert peer.answer_close()[0] == 1009
+        peer.close_socket()
+        head, sock, _ = exchange(
+            server.port, handshake(path, "localhost", "Origin: https://other.example")
+        )
+        sock.close()
+        assert head.startswith("HTTP/1.1 400 "), head
+        assert "SOCK_SERVER_OPTIONS" not in server.output

@@ -147,3 +147,9 @@ def test_the_exceptions_are_those_of_the_installed_library() -> None:
 
     assert ConnectionClosed is simple_websocket.ConnectionClosed
     assert issubclass(ConnectionError, SimpleWebsocketError)
+
+
+@pytest.mark.parametrize(("option", "advice"), [("refuse", "WebSocketMiddleware"), ("raw", "raw=")])
+def test_options_without_an_effect_are_refused(option: str, advice: str) -> None:
+    with pytest.raises(TypeError, match=f"{option}.*{advice}"):
+        Server.accept({}, **{option: "close"})
