@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,10 +16,10 @@ from ..errors import HandshakeError
 from ..options import Options, SessionOptions, check_timeout
 from ..protocol.headers import Headers, check_headers
 from ..session.frame_log import begin_frame_log, logging_transport
-from ..system.deadline import Deadline
 from ..system.logs import logger
 from ..system.transport import BrokenError, DeadlineError, Transport
 from ..version import __version__
+from .attempt import Attempt
 from .handshake import RESERVED, ClientHandshake, Opened
 from .network import Address, open_tcp, open_unix, peer_address, start_tls
 from .proxy import Proxy, open_through, parse_proxy, proxy_from_environment
@@ -95,9 +95,11 @@ def open_session(
     proxy: str | None = "env",
     redirects: int = 5,
     open_timeout: float = 10.0,
+    begin: Callable[[float], Attempt] = Attempt,
     **options: Unpack[SessionOptions],
 ) -> SomeSession:
-    """Open a session of the given class. ``connect()`` explains the rest."""
+    """Open a session of the given class. ``begin`` makes the attempt, which another thread may
+    cancel. ``connect()`` explains the rest."""
     foreign = _FOR_SERVERS & options.keys()
     if foreign:
         raise TypeError(f"connect() has no option {min(foreign)!r}: it is for servers")
@@ -122,13 +124,17 @@ def open_session(
         user_agent=user_agent,
     )
     pairs = check_headers(() if headers is None else headers, RESERVED)
-    deadline = Deadline(seconds)
+    attempt = begin(seconds)
     while True:
         handshake = ClientHandshake(target, checked, _with_agent(pairs, user_agent), offered)
         try:
-            connected, address = _reach(target, route, deadline)
+            connected, address = _reach(target, route, attempt)
             try:
-                return _open(kind, target, route, handshake, checked, deadline, connected, address)
+                session = _open(
+                    kind, target, route, handshake, checked, attempt, connected, address
+                )
+                attempt.finish()
+                return session
             except HandshakeError as exc:
                 refusal = exc
         except (DeadlineError, TimeoutError) as exc:
@@ -152,7 +158,7 @@ def _open(
     route: _Route,
     handshake: ClientHandshake,
     options: Options,
-    deadline: Deadline,
+    attempt: Attempt,
     sock: socket.socket,
     address: Address | None,
 ) -> SomeSession:
@@ -160,11 +166,11 @@ def _open(
     try:
         if target.secure and not isinstance(sock, ssl.SSLSocket):
             hostname = route.server_hostname or target.host
-            sock = start_tls(sock, hostname, route.ssl_context, deadline)
+            sock = start_tls(sock, hostname, route.ssl_context, attempt)
         transport = logging_transport(sock)
         logger.debug("%s > GET %s", target.host_header, target.path)
         try:
-            opened = _shake_hands(handshake, transport, deadline)
+            opened = _shake_hands(handshake, transport, attempt)
         except HandshakeError as refusal:
             logger.debug("%s < %s", target.host_header, refusal)
             raise
@@ -172,35 +178,35 @@ def _open(
         begin_frame_log(transport, session, opened.received)
         session._prepare()
     except BaseException:
-        sock.close()
+        attempt.close(sock)
         raise
     session._opened()
     return session
 
 
-def _reach(target: Url, route: _Route, deadline: Deadline) -> tuple[socket.socket, Address | None]:
+def _reach(target: Url, route: _Route, attempt: Attempt) -> tuple[socket.socket, Address | None]:
     """Return a socket that leads to the server, and the address that it is connected to."""
     if route.sock is not None:
         return route.sock, peer_address(route.sock)
     if route.unix_path is not None:
-        return open_unix(route.unix_path, deadline), None
+        return open_unix(route.unix_path, attempt), None
     proxy = route.proxy
     if proxy == "env":
         proxy = proxy_from_environment(target)
     if isinstance(proxy, Proxy):
-        return open_through(proxy, target, deadline, route.local_address, route.user_agent)
-    return open_tcp(target.host, target.port, deadline, route.local_address)
+        return open_through(proxy, target, attempt, route.local_address, route.user_agent)
+    return open_tcp(target.host, target.port, attempt, route.local_address)
 
 
-def _shake_hands(handshake: ClientHandshake, transport: Transport, deadline: Deadline) -> Opened:
+def _shake_hands(handshake: ClientHandshake, transport: Transport, attempt: Attempt) -> Opened:
     """The opening handshake (RFC 6455 section 4.1)."""
     try:
-        transport.send(b"", handshake.request, deadline.left)
+        transport.send(b"", handshake.request, attempt.left)
         while True:
-            opened = handshake.receive_data(transport.receive(deadline.left))
+            opened = handshake.receive_data(transport.receive(attempt.left))
             if opened is not None:
                 return opened
-            if deadline.passed:
+            if attempt.passed:
                 # A server that sends something all the time must not keep us here.
                 raise DeadlineError("the answer took too long")
     except (DeadlineError, BrokenError) as exc:

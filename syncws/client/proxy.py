@@ -16,8 +16,8 @@ import h11
 
 from ..errors import HandshakeError
 from ..protocol.headers import ResponseHeaders
-from ..system.deadline import Deadline
-from .network import Address, limit, look_up, open_tcp
+from .attempt import Attempt
+from .network import Address, look_up, open_tcp
 from .url import Url
 
 __all__ = ["Proxy", "open_through", "parse_proxy", "proxy_from_environment"]
@@ -58,6 +58,12 @@ def parse_proxy(url: str) -> Proxy:
         port = parts.port
     except ValueError as exc:
         raise ValueError(f"the URL of the proxy is not valid: {exc}") from None
+    if parts.scheme == "https":
+        raise ValueError(
+            "the URL of the proxy begins with https://, and TLS to the proxy itself is not "
+            "supported: write http:// if the proxy takes that. The session of a wss:// URL has TLS "
+            "all the way through the proxy"
+        )
     if parts.scheme not in _DEFAULT_PORTS:
         raise ValueError(
             f"the URL of the proxy begins with http://, socks5h://, socks5://, socks4a:// or "
@@ -111,7 +117,7 @@ def _in_a_network(host: str, names: str) -> bool:
 def open_through(
     proxy: Proxy,
     url: Url,
-    deadline: Deadline,
+    attempt: Attempt,
     local_address: Address | None,
     user_agent: str | None,
 ) -> tuple[socket.socket, Address]:
@@ -120,20 +126,20 @@ def open_through(
     Raises ``HandshakeError`` if an HTTP proxy refuses, and ``OSError`` if a SOCKS proxy does:
     ``PermissionError`` if it wants other credentials, or its rules forbid the connection.
     """
-    sock, address = open_tcp(proxy.host, proxy.port, deadline, local_address)
+    sock, address = open_tcp(proxy.host, proxy.port, attempt, local_address)
     try:
         if proxy.scheme == "http":
-            _connect_http(sock, proxy, url, deadline, user_agent)
+            _connect_http(sock, proxy, url, attempt, user_agent)
         else:
-            _connect_socks(sock, proxy, url, deadline)
+            _connect_socks(sock, proxy, url, attempt)
     except BaseException:
-        sock.close()
+        attempt.close(sock)
         raise
     return sock, address
 
 
 def _connect_http(
-    sock: socket.socket, proxy: Proxy, url: Url, deadline: Deadline, user_agent: str | None
+    sock: socket.socket, proxy: Proxy, url: Url, attempt: Attempt, user_agent: str | None
 ) -> None:
     """Ask an HTTP proxy for a tunnel (RFC 9110 section 9.3.6)."""
     host = f"[{url.host}]" if ":" in url.host else url.host
@@ -147,10 +153,10 @@ def _connect_http(
         headers.append(("Proxy-Authorization", f"Basic {encoded}"))
     connection = h11.Connection(h11.CLIENT)
     request = h11.Request(method="CONNECT", target=target, headers=headers)
-    limit(sock, deadline)
+    attempt.limit(sock)
     sock.sendall(connection.send(request) + connection.send(h11.EndOfMessage()))
     while True:
-        limit(sock, deadline)
+        attempt.limit(sock)
         data = sock.recv(4096)
         if not data:
             raise ConnectionResetError(f"{proxy} closed the connection without an answer")
@@ -176,7 +182,7 @@ def _connect_http(
         raise ConnectionError(f"{proxy} sent data before the server was asked for anything")
 
 
-def _connect_socks(sock: socket.socket, proxy: Proxy, url: Url, deadline: Deadline) -> None:
+def _connect_socks(sock: socket.socket, proxy: Proxy, url: Url, attempt: Attempt) -> None:
     """Ask a SOCKS proxy for a tunnel (RFC 1928)."""
     try:
         import python_socks
@@ -185,10 +191,10 @@ def _connect_socks(sock: socket.socket, proxy: Proxy, url: Url, deadline: Deadli
         raise RuntimeError("SOCKS proxies need python-socks: pip install 'syncws[proxy]'") from None
     host = url.host
     if proxy.scheme not in _RESOLVES_ITSELF:
-        host = _resolve(proxy, url, deadline)
+        host = _resolve(proxy, url, attempt)
     kind = python_socks.ProxyType.SOCKS5 if "5" in proxy.scheme else python_socks.ProxyType.SOCKS4
     # To connect through another proxy is python-socks's way to take a connection from us.
-    forward: Any = _Connected(sock, deadline)
+    forward: Any = _Connected(sock, attempt)
     socks = Socks(
         kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=True, forward=forward
     )
@@ -204,9 +210,9 @@ def _connect_socks(sock: socket.socket, proxy: Proxy, url: Url, deadline: Deadli
         raise ConnectionError(message) from exc
 
 
-def _resolve(proxy: Proxy, url: Url, deadline: Deadline) -> str:
+def _resolve(proxy: Proxy, url: Url, attempt: Attempt) -> str:
     families = [socket.AF_INET] if proxy.scheme == "socks4" else [socket.AF_INET, socket.AF_INET6]
-    for family, _, _, _, address in look_up(url.host, url.port, deadline):
+    for family, _, _, _, address in look_up(url.host, url.port, attempt):
         if family in families:
             return str(address[0])
     raise OSError(f"{url.host} has no address that {proxy} can take")
@@ -215,20 +221,20 @@ def _resolve(proxy: Proxy, url: Url, deadline: Deadline) -> str:
 class _Connected:
     """The connection to the proxy as python-socks uses it, with our deadline on each call."""
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
         self._sock = sock
-        self._deadline = deadline
+        self._attempt = attempt
 
     def connect(self, **_: Any) -> _Connected:
         return self
 
     def sendall(self, data: bytes) -> None:
-        limit(self._sock, self._deadline)
+        self._attempt.limit(self._sock)
         self._sock.sendall(data)
 
     def recv(self, size: int) -> bytes:
-        limit(self._sock, self._deadline)
+        self._attempt.limit(self._sock)
         return self._sock.recv(size)
 
     def close(self) -> None:
-        self._sock.close()
+        self._attempt.close(self._sock)

@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..options import check_seconds
 from ..protocol.headers import Headers
+from .attempt import Attempt
 from .opening import ConnectOptions, open_session
 from .session import ClientSession
 
@@ -102,10 +103,11 @@ class Reconnecting(Iterator[ClientSession]):
         self._on_wait = on_wait
         self._fail_first = fail_first
         self._options = options
-        # Guards the session, and whether the iteration is over. Not held over I/O.
+        # Guards the session, the attempt, and whether the iteration is over. Not held over I/O.
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._session: ClientSession | None = None
+        self._attempt: Attempt | None = None
         self._opened_at = 0.0
         self._failures = 0
         self._last_wait = 0.0
@@ -122,8 +124,12 @@ class Reconnecting(Iterator[ClientSession]):
         while not self._over.is_set():
             headers = self._headers() if callable(self._headers) else self._headers
             try:
-                session = open_session(_Session, self._url, headers=headers, **self._options)
+                session = open_session(
+                    _Session, self._url, headers=headers, begin=self._begin, **self._options
+                )
             except (HandshakeError, OSError) as exc:
+                if self._over.is_set():
+                    break
                 if self._fail_first or not _passes(exc):
                     raise
                 self._wait(exc, _retry_after(exc))
@@ -138,13 +144,25 @@ class Reconnecting(Iterator[ClientSession]):
         raise StopIteration
 
     def close(self) -> None:
-        """End the iteration: a wait ends now, an open session is closed with 1000, and no other
-        session is opened. May be called from any thread, and more than once."""
+        """End the iteration: a wait or an attempt to connect ends now, an open session is closed
+        with 1000, and no other session is opened. May be called from any thread, and more than
+        once."""
         with self._lock:
             self._over.set()
-            session = self._session
+            session, attempt = self._session, self._attempt
+        if attempt is not None:
+            attempt.cancel()
         if session is not None:
             session.close()
+
+    def _begin(self, seconds: float) -> Attempt:
+        """Make an attempt that ``close()`` can cancel."""
+        attempt = Attempt(seconds)
+        with self._lock:
+            self._attempt = attempt
+        if self._over.is_set():
+            attempt.cancel()
+        return attempt
 
     def _end_session(self, session: ClientSession) -> ConnectionClosed:
         """End the session before. Raise its end if the next session would end the same way."""

@@ -6,7 +6,10 @@ session has ended in any other way.
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from ..close import CloseCode, CloseReason
 from ..session.opening import Opening
@@ -25,6 +28,29 @@ if TYPE_CHECKING:
     from .url import Url
 
 __all__ = ["ClientSession"]
+
+
+class _OpenSessions:
+    """The client sessions of this process, for the child of a fork. Any thread may add one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: WeakSet[ClientSession] = WeakSet()
+
+    def add(self, session: ClientSession) -> None:
+        with self._lock:
+            self._sessions.add(session)
+
+    def leave_to_parent(self) -> None:
+        """Called in the child of a fork, which has one thread."""
+        sessions, self._lock, self._sessions = self._sessions, threading.Lock(), WeakSet()
+        for session in sessions:
+            session._leave_to_parent()
+
+
+_OPEN = _OpenSessions()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_OPEN.leave_to_parent)
 
 
 class ClientSession(Session):
@@ -71,11 +97,16 @@ class ClientSession(Session):
         self._socket = sock
         # The first callback: users' callbacks find the socket closed.
         self.close_reason.add_done_callback(self._close_socket)
+        _OPEN.add(self)
 
     def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
         """End the session as ``Session._end()`` does, and conclude it too: no server does."""
         super()._end(reason, timeout)
         self._publish_end()
+
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        self._socket.close()  # the child's descriptor; the parent's connection stays open
 
     def _close_socket(self, _: Future[CloseReason]) -> None:
         """Close the socket after the end, in the thread that publishes the end.

@@ -37,11 +37,17 @@ _RETURNED_NOTE = (
     "thread uses the session any more"
 )
 
-#: The reason of a session in the child of a fork.
+#: The reason of a session in the child of a fork, and the one of a client's session.
 _FORKED = CloseReason(
     CloseCode.ABNORMAL_CLOSURE,
     "the session belongs to the parent process: a forked child can not use it, let it send "
     "through the parent or a Hub",
+    "local",
+)
+_FORKED_CLIENT = CloseReason(
+    CloseCode.ABNORMAL_CLOSURE,
+    "the session belongs to the parent process: a forked child can not use it, let it open one "
+    "of its own with connect()",
     "local",
 )
 
@@ -161,6 +167,6 @@ class Ending:
         The child has only one thread, so no other thread uses this object.
         """
         self._lock = threading.RLock()  # A thread of the parent may have held the old lock.
-        self.reason = _FORKED
+        self.reason = _FORKED_CLIENT if self._client else _FORKED
         self.finished = self._published = True
         self._closed = None

@@ -24,6 +24,7 @@ from syncws import (
     HandshakeError,
     connect,
 )
+from syncws.client import network
 from syncws.session.ending import Ending
 from syncws.system.scheduler import SCHEDULER
 
@@ -37,6 +38,7 @@ from ..support.background import (
 from ..support.listening import Listener, drop, nothing_is_left_of
 from ..support.pairs import PATIENCE, Peer, frame
 from ..support.servers import gunicorn
+from ..support.serving import echo
 
 pytestmark = pytest.mark.usefixtures("quick_stand_in")
 
@@ -365,6 +367,64 @@ def test_unix_socket(tmp_path: Path) -> None:
         session.send("hello")
         assert session.receive(PATIENCE) == "hello"
         assert session.remote_address == ("", 0)
+
+
+# The child of a fork
+
+
+def in_a_child(function: Callable[[], object]) -> str:
+    """Run a function in a forked child. Returns what it returns or raises, as text."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        text = "nothing"
+        try:
+            text = str(function())
+        except BaseException as exc:  # noqa: BLE001 -- told to the parent
+            text = str(exc)
+        finally:
+            os.write(writing, text.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        text = pipe.read().decode()
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_session_in_a_forked_child(secure: bool, certificate: tuple[Path, Path]) -> None:
+    """The child gets an error that says what to do. The parent's session goes on, and the child
+    can open a session of its own."""
+    key, chain = certificate
+    ours, theirs = None, None
+    if secure:
+        ours = ssl.create_default_context(cafile=str(chain))
+        theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        theirs.load_cert_chain(chain, key)
+    with syncws.serve(echo, "127.0.0.1", ssl_context=theirs) as server:
+        url = f"{'wss' if secure else 'ws'}://localhost:{server.port}/"
+        with connect(url, ssl_context=ours) as session:
+
+            def use() -> None:
+                try:
+                    session.receive()
+                finally:
+                    session.close()
+                    session.terminate()
+
+            def open_another() -> str | bytes:
+                with connect(url, ssl_context=ours) as another:
+                    another.send("from the child")
+                    return another.receive(PATIENCE)
+
+            told = in_a_child(use)
+            with network._under_way_lock:  # as if another thread looked up a name just now
+                assert in_a_child(open_another) == "from the child"
+            session.send("x")
+            assert session.receive(PATIENCE) == "x"
+    assert "a forked child can not use it, let it open one of its own with connect()" in told
 
 
 # Other people's servers, and ours

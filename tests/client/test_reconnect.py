@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 import syncws
 from syncws import Backoff, ClientSession, ConnectionClosed, HandshakeError, connect, reconnect
+from syncws.client import network
 from syncws.client import reconnect as module
 from syncws.client.opening import open_session
 
@@ -363,6 +366,101 @@ def test_close_while_a_session_is_being_opened(
     monkeypatch.setattr(module, "open_session", open_and_close)
     assert list(connecting) == []
     opening.result().expect_close()
+
+
+# What an attempt waits for when another thread ends it
+
+FOR_EVER: dict[str, Any] = {"open_timeout": 1000, "proxy": None}
+
+
+def ends_at_once(connecting: Any, begun: Callable[[], object]) -> None:
+    """close() ends an attempt that has come as far as ``begun`` says."""
+    waiting = Background(list, connecting)
+    wait_until(begun)
+    connecting.close()
+    assert waiting.result() == []
+
+
+def test_close_ends_the_look_up_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, answered = threading.Event(), threading.Event()
+    getaddrinfo = socket.getaddrinfo
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("flags"):  # is it an address?
+            return getaddrinfo(*args, **kwargs)
+        begun.set()
+        assert answered.wait(PATIENCE)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    ends_at_once(reconnect("ws://slow.example/", **FOR_EVER), begun.is_set)
+    answered.set()
+    wait_until(lambda: not network._under_way)
+
+
+def test_close_ends_the_connecting() -> None:
+    """The queue of a listener that accepts nothing is full, so the server does not answer."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        connecting = reconnect(f"ws://127.0.0.1:{full.getsockname()[1]}/", **FOR_EVER)
+        ends_at_once(connecting, lambda: connecting._attempt and connecting._attempt._socket)
+
+
+@pytest.mark.parametrize(
+    "kind", ["ws", "wss", "a redirect", "a proxy", "a SOCKS proxy", "a Unix socket"]
+)
+def test_close_ends_the_wait_for_an_answer(kind: str, tmp_path: Path) -> None:
+    """A server, or a proxy, takes the request and says nothing."""
+    options = dict(FOR_EVER)
+    if kind == "a Unix socket":
+        silent = socket.socket(socket.AF_UNIX)
+        options["unix_path"] = str(tmp_path / "socket")
+        silent.bind(options["unix_path"])
+        silent.listen()
+        url = "ws://localhost/"
+    else:
+        silent = socket.create_server(("127.0.0.1", 0))
+        url = f"{'wss' if kind == 'wss' else 'ws'}://127.0.0.1:{silent.getsockname()[1]}/"
+    if "proxy" in kind:
+        scheme = "http" if kind == "a proxy" else "socks5h"
+        options["proxy"] = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+        url = "ws://server.invalid/"
+    silent.settimeout(PATIENCE)
+    requests: list[bytes] = []
+    with silent, contextlib.ExitStack() as stack:
+
+        def accept() -> None:
+            sock = stack.enter_context(silent.accept()[0])
+            sock.settimeout(PATIENCE)
+            requests.append(sock.recv(65536))
+            if kind == "a redirect" and len(requests) == 1:
+                sock.sendall(b"HTTP/1.1 302 No\r\nLocation: /a\r\nContent-Length: 0\r\n\r\n")
+                accept()
+
+        serving = Background(accept)
+        wanted = 2 if kind == "a redirect" else 1
+        ends_at_once(reconnect(url, **options), lambda: len(requests) == wanted)
+        serving.result()
+
+
+def test_close_before_the_first_attempt_begins(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function of the headers is the last thing that the user sees before an attempt."""
+
+    def headers() -> dict[str, str]:
+        connecting.close()
+        return {}
+
+    connecting = reconnect(listener.url, headers=headers)
+    assert list(connecting) == []
+
+
+# Real servers
 
 
 def test_f7_a_server_that_restarts() -> None:

@@ -36,7 +36,10 @@ class Listener:
         self.peers.append(peer)
         received = b""
         while b"\r\n\r\n" not in received:
-            received += sock.recv(65536)
+            part = sock.recv(65536)
+            if not part:
+                raise EOFError("the client ended the connection within its request")
+            received += part
         connection = h11.Connection(h11.SERVER)
         connection.receive_data(received)
         request = connection.next_event()
