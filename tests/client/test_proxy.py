@@ -288,7 +288,8 @@ def test_a_proxys_password_is_not_shown() -> None:
 
 def test_tls_to_the_proxy_is_an_error_that_says_so(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("HTTPS_PROXY", "https://user:secret@p")
-    for options in [{}, {"proxy": "https://user:secret@p"}]:
+    given: list[Any] = [{}, {"proxy": "https://user:secret@p"}]
+    for options in given:
         with pytest.raises(ValueError, match="write http://") as caught:
             connect("wss://server.invalid/", **options)
         assert "secret" not in str(caught.value)
