@@ -254,8 +254,8 @@ class RedisBus(Bus):
 
     def lost(self, error: Exception, *, gap: bool) -> None:
         """A connection that listens was lost, or could not be made."""
+        self._lose("listener", error)  # first: a gap that is counted shows in ``connected`` too
         self.gaps += gap
-        self._lose("listener", error)
 
     def reached(self) -> None:
         """Commands are carried out."""
