@@ -22,8 +22,9 @@ from ..system.logs import logger
 from . import wire
 from .bus import Arrived, Bus, MisuseError, Present, RefusedError
 from .history import POSITION_KEPT, History, Missed
-from .redis_commands import APPEND, COUNT, PRESENT, READ, TIMEOUT, Commands
+from .redis_commands import TIMEOUT, Commands
 from .redis_listener import Listener
+from .redis_scripts import APPEND, COUNT, PRESENT, READ
 from .wire import NOTHING, Envelope, Position
 
 __all__ = ["RedisBus"]
@@ -224,10 +225,11 @@ class RedisBus(Bus):
             first = not self._away
             self._away.add(what)
             before = self._reached
+        # As text: whoever keeps records of the log must not keep the error's frames, and sockets.
         if first and before:
-            logger.warning("the hub has lost its bus, and connects again: %s", error)
+            logger.warning("the hub has lost its bus, and connects again: %s", str(error))
         elif first:
-            logger.warning("the hub can not reach its bus, and tries again: %s", error)
+            logger.warning("the hub can not reach its bus, and tries again: %s", str(error))
 
     def _worked(self, what: str) -> None:
         with self._lock:

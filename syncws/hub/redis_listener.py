@@ -21,8 +21,9 @@ from redis.exceptions import ResponseError
 from ..system.logs import logger
 from ..system.wakeup import Wakeup
 from . import wire
-from .redis_commands import ENTER, LEAVE, TIMEOUT, TOUCH, Commands
+from .redis_commands import TIMEOUT, Commands
 from .redis_links import Links
+from .redis_scripts import ENTER, LEAVE, TOUCH
 
 __all__ = ["Listener"]
 

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from syncws import (
+    History,
     Hub,
     HubError,
     PreparedMessage,
@@ -67,6 +68,32 @@ def test_order_of_one_sender(
         sender = Background(lambda: [here.send("a", str(n)) for n in range(300)])
         assert [peer.receive() for _ in range(300)] == [str(n) for n in range(300)]
         sender.result()
+
+
+def test_a_message_is_kept_without_reading_those_before_it(
+    server: RedisServer, stack: ExitStack
+) -> None:
+    """They may be large, and many."""
+    sender = hub(stack, server, history=History(messages=5))
+    with redis.Redis.from_url(server.url) as client:
+        for number in range(20):
+            sender.send("a", str(number))
+        assert client.info("commandstats")["cmdstat_xrange"]["calls"] == 1
+    assert sender.history("a") == [str(number) for number in range(15, 20)]
+
+
+def test_messages_that_are_too_old_are_removed(server: RedisServer, stack: ExitStack) -> None:
+    sender = hub(stack, server, history=History(messages=100_000, seconds=0.05))
+    sent = 0
+    with redis.Redis.from_url(server.url) as client:
+
+        def removed() -> bool:
+            nonlocal sent
+            sender.send("a", "x")
+            sent += 1
+            return bool(client.xlen("syncws:2:0::{room:a}:log") < sent - 1)
+
+        wait_until(removed)
 
 
 def test_who_only_sends_needs_no_thread(server: RedisServer, stack: ExitStack) -> None:

@@ -1,0 +1,225 @@
+"""The scripts that Redis carries out, each as one step.
+
+All keys of a script have one hash tag, so that a cluster has them on one node. A script writes
+before it publishes: what Redis refuses to write is not published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+__all__ = ["APPEND", "COUNT", "ENTER", "LEAVE", "PRESENT", "READ", "TOUCH", "Script"]
+
+
+class Script:
+    """A Lua script, which Redis carries out as one step."""
+
+    def __init__(self, text: str) -> None:
+        self.text = _CLOCK + text
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_CLOCK = """
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+"""
+
+#: Keep a message and publish it: the order of numbers is the order of delivery. Of the messages
+#: that are too old the newest stays: by it a client that has it knows that it has missed nothing.
+#: ``due`` is the time of the second message that is kept, or of one before it: until that is too
+#: old, the oldest messages, which may be large, are not looked at.
+#: KEYS: log, last. ARGV: new epoch, envelope, messages, milliseconds, channel, publish command,
+#: milliseconds for which the position is known.
+APPEND = Script("""
+local last = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'time', 'due')
+local epoch, number, before = last[1], tonumber(last[2]), tonumber(last[3])
+local due = tonumber(last[4]) or 0
+if not (epoch and number and before) then
+    if redis.call('EXISTS', KEYS[1]) == 1 then
+        redis.call('DEL', KEYS[1])
+    end
+    epoch, number, before, due = ARGV[1], 0, 0, 0
+end
+number = number + 1
+local time = math.max(now, before)
+redis.call('XADD', KEYS[1], 'MAXLEN', '=', tonumber(ARGV[3]) + 1,
+    string.format('%.0f-%.0f', number, time), 'e', ARGV[2])
+for _ = 1, 100 do
+    if due >= now - tonumber(ARGV[4]) then
+        break
+    end
+    local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 2)
+    if #oldest < 2 then
+        due = time
+        break
+    end
+    due = tonumber(oldest[2][1]:match('%-(%d+)'))
+    if due < now - tonumber(ARGV[4]) then
+        redis.call('XDEL', KEYS[1], oldest[1][1])
+    end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'number', string.format('%.0f', number),
+    'time', string.format('%.0f', time), 'due', string.format('%.0f', due))
+redis.call('PEXPIRE', KEYS[2], ARGV[7])
+redis.call(ARGV[6], ARGV[5],
+    string.format('2 %s %.0f %.0f %.0f\\n', epoch, number, time, before) .. ARGV[2])
+return {epoch, number, time}
+""")
+
+#: Read what came after a position, or the last messages.
+#: KEYS: log, last. ARGV: epoch ('' for the last messages), number, time, limit, milliseconds,
+#: messages. Gives the last position, whether something is missing, and pairs of id and envelope.
+READ = Script("""
+local last = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'time')
+local after = ARGV[1] ~= ''
+if not (last[1] and last[2] and last[3]) then
+    return {'', 0, 0, after and 1 or 0}
+end
+local answer = {last[1], tonumber(last[2]), tonumber(last[3]), 0}
+local limit, oldest = tonumber(ARGV[4]), now - tonumber(ARGV[5])
+local function add(entry)
+    local number, time = entry[1]:match('^(%d+)%-(%d+)$')
+    if tonumber(time) < oldest or tonumber(number) <= answer[2] - tonumber(ARGV[6]) then
+        return false
+    end
+    answer[#answer + 1] = entry[1]
+    answer[#answer + 1] = entry[2][2]
+    return true
+end
+if not after then
+    if limit > 0 then
+        local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT',
+            math.min(limit, tonumber(ARGV[6])))
+        for i = #newest, 1, -1 do
+            add(newest[i])
+        end
+    end
+    return answer
+end
+local number = tonumber(ARGV[2])
+local id = ARGV[2] .. '-' .. ARGV[3]
+if ARGV[1] ~= last[1] or number > answer[2] or (number == answer[2] and ARGV[3] ~= last[3]) then
+    answer[4] = 1
+    return answer
+end
+if number == answer[2] then
+    return answer
+end
+local from = '(' .. id
+local same = redis.call('XRANGE', KEYS[1], ARGV[2] .. '-0', ARGV[2] .. '-18446744073709551615')
+if #same > 0 and same[1][1] ~= id then
+    answer[4] = 1
+    return answer
+end
+if #same == 0 then
+    answer[4] = 1
+end
+local missed = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', limit)
+if #missed == 0 or tonumber(missed[1][1]:match('^(%d+)')) ~= number + 1 then
+    answer[4] = 1
+end
+for i = 1, #missed do
+    if not add(missed[i]) then
+        answer[4] = 1
+    end
+end
+return answer
+""")
+
+#: A process has members in a room, and is alive. KEYS: counts, members. ARGV: process, count,
+#: milliseconds for which that is believed. Gives 1 when that is news.
+TOUCH = Script("""
+if ARGV[2] == '0' then
+    redis.call('HDEL', KEYS[1], ARGV[1])
+    return 0
+end
+local news = redis.call('HSET', KEYS[1], ARGV[1],
+    string.format('%s %.0f', ARGV[2], now + tonumber(ARGV[3])))
+for _, key in ipairs(KEYS) do
+    if redis.call('PTTL', key) < tonumber(ARGV[3]) then
+        redis.call('PEXPIRE', key, ARGV[3])
+    end
+end
+return news
+""")
+
+#: The members of a room in other processes that are alive. KEYS: counts. ARGV: process.
+COUNT = Script("""
+local count = 0
+local counts = redis.call('HGETALL', KEYS[1])
+for i = 1, #counts, 2 do
+    local members, ends = counts[i + 1]:match('^(%d+) (%d+)$')
+    if not members or tonumber(ends) <= now then
+        redis.pcall('HDEL', KEYS[1], counts[i])
+    elseif counts[i] ~= ARGV[1] then
+        count = count + tonumber(members)
+    end
+end
+return count
+""")
+
+#: A member is here. KEYS: members. ARGV: process:member, information, milliseconds for which the
+#: process is believed to be alive, channel, publish command, what to publish.
+ENTER = Script("""
+redis.call('HSET', KEYS[1], ARGV[1], '0 ' .. ARGV[2])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+redis.call(ARGV[5], ARGV[4], ARGV[6])
+return 1
+""")
+
+#: A member has left, and counts for a while. KEYS: members. ARGV: process:member, milliseconds,
+#: channel, publish command, what to publish.
+LEAVE = Script("""
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+if value then
+    local info = value:match('^%d+ (.*)$') or 'null'
+    redis.call('HSET', KEYS[1], ARGV[1],
+        string.format('%.0f ', now + tonumber(ARGV[2])) .. info)
+    if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+        redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    end
+end
+redis.call(ARGV[4], ARGV[3], ARGV[5])
+return 1
+""")
+
+#: The members of a room. KEYS: members, counts. Gives after how many milliseconds that changes
+#: by itself (-1: it does not), and pairs of member and information.
+PRESENT = Script("""
+local alive = {}
+local counts = redis.call('HGETALL', KEYS[2])
+for i = 1, #counts, 2 do
+    local ends = counts[i + 1]:match('^%d+ (%d+)$')
+    alive[counts[i]] = ends and tonumber(ends) > now
+end
+local answer, changes = {-1}, -1
+local here, leaving = {}, {}
+local members = redis.call('HGETALL', KEYS[1])
+for i = 1, #members, 2 do
+    local process, member = members[i]:sub(1, 32), members[i]:sub(34)
+    local ends, info = members[i + 1]:match('^(%d+) (.*)$')
+    ends = tonumber(ends)
+    if ends == 0 and alive[process] then
+        here[member] = info
+    elseif ends and ends > now then
+        leaving[member] = info
+        if changes < 0 or ends - now < changes then
+            changes = ends - now
+        end
+    else
+        redis.pcall('HDEL', KEYS[1], members[i])
+    end
+end
+for member, info in pairs(leaving) do
+    here[member] = here[member] or info
+end
+answer[1] = changes
+for member, info in pairs(here) do
+    answer[#answer + 1] = member
+    answer[#answer + 1] = info
+end
+return answer
+""")
