@@ -29,6 +29,12 @@ def returns(ws: Any) -> None:
     ws.send("the last message")
 
 
+@sock.route("/flood")
+def flood(ws: Any) -> None:
+    while True:
+        ws.send("x" * 65536)
+
+
 @app.route("/own-view", websocket=True)
 def own_view() -> str:
     ws = simple_websocket.Server(request.environ)
@@ -52,6 +58,6 @@ def plain(environ: Any, start_response: Any) -> Any:
         if environ["PATH_INFO"] == "/fails":
             raise LookupError("the handler fails")
         while True:
-            ws.send(ws.receive())
+            ws.send("x" * 65536 if environ["PATH_INFO"] == "/plain/flood" else ws.receive())
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "11")])
     yield b"plain HTTP\n"

@@ -36,3 +36,9 @@ def connected() -> None:
 def say(text: Any) -> Any:
     emit("heard", text)
     return text
+
+
+@socketio.on("flood")
+def flood() -> None:
+    for _ in range(1000):
+        emit("heard", "x" * 65536)
