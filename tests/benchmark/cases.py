@@ -51,6 +51,10 @@ def _drive(server: Server, core: int, program: str, *arguments: object) -> Sampl
     """Run a client that measures a rate; adds how busy it and the server have been, from 0 to 1."""
     with confined_to(core):
         client = Client(program, server.port, *arguments)
+    return _measured(client, server)
+
+
+def _measured(client: Client, server: Server) -> Sample:
     with client:
         client.wait_until_ready()
         before = cpu_seconds(server.pid)
@@ -111,6 +115,30 @@ def idle(count: int) -> Measure:
             grown = memory_bytes(server.pid) - before
             client.finish()
         return {"memory_kib": grown / count / 1024}
+
+    return measure
+
+
+def socketio_events(clients: int, depth: int) -> Measure:
+    """Socket.IO clients that each keep ``depth`` events in flight, which are answered."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        with confined_to(core):
+            client = Client("socketio", "events", server.port, clients, seconds, depth)
+        return _measured(client, server)
+
+    return measure
+
+
+def socketio_fit(most: int) -> Measure:
+    """How many Socket.IO clients a server takes while it answers HTTP; up to ``most``."""
+
+    def measure(server: Server, core: int, seconds: float) -> Sample:
+        with confined_to(core):
+            client = Client("socketio", "fit", server.port, most)
+        with client:
+            client.wait_until_ready()
+            return client.finish()
 
     return measure
 
@@ -180,6 +208,20 @@ CASES = {
         [_MEMORY],
         ["flask-sock"],
         subject="syncws-flask",
+    ),
+    "socketio": Case(
+        "Flask-SocketIO with 8 threads: 6 clients, 16 events in flight",
+        socketio_events(6, 16),
+        [Metric("rate", "events/s")],
+        ["flask-socketio-gthread"],
+        subject="flask-socketio",
+    ),
+    "socketio-fit": Case(
+        "Flask-SocketIO with 8 threads: clients, up to 500, beside which HTTP is answered",
+        socketio_fit(500),
+        [Metric("clients", "clients")],
+        ["flask-socketio-gthread"],
+        subject="flask-socketio",
     ),
     "http": Case(
         "plain HTTP, 4 connections kept alive",

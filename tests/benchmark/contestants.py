@@ -16,6 +16,8 @@ _WORKER = "syncws.worker.WebSocketWorker"
 #: What syncws needs; with websockets it has the C function for masking.
 _SYNCWS = ["gunicorn", "wsproto", "websockets"]
 
+_SOCKETIO = ["Flask", "Flask-SocketIO", "python-socketio", "python-engineio", "simple-websocket"]
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -92,6 +94,16 @@ CONTESTANTS = {
         "websockets, asyncio", ["-m", "tests.benchmark.apps.websockets_asyncio"], ["websockets"]
     ),
     "bare-loop": Contestant("bare loop", _gunicorn(_WORKER, 4, "bare_loop"), _SYNCWS),
+    "flask-socketio": Contestant(
+        "Flask-SocketIO on syncws",
+        _gunicorn("syncws.compat.Worker", 8, "flask_socketio"),
+        [*_SYNCWS, *_SOCKETIO],
+    ),
+    "flask-socketio-gthread": Contestant(
+        "Flask-SocketIO on gthread",
+        _gunicorn("gthread", 8, "flask_socketio"),
+        ["gunicorn", "wsproto", *_SOCKETIO],
+    ),
     "gthread": Contestant("gthread", _gunicorn("gthread", 4, "wsgi"), _SYNCWS),
     "ceiling": Contestant("ceiling", ["-m", "tests.benchmark.apps.ceiling"]),
 }

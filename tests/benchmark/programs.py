@@ -1,10 +1,11 @@
-"""The programs in C that drive the servers: compiled when they are needed, and run."""
+"""The programs that drive the servers. Those in C are compiled when they are needed."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 
@@ -39,8 +40,13 @@ class Client:
     """A client that runs; a context manager, at whose end it does no more."""
 
     def __init__(self, name: str, *arguments: object) -> None:
+        if (SOURCES / f"{name}.py").exists():
+            command = [sys.executable, "-m", f"tests.benchmark.client.{name}"]
+        else:
+            command = [str(build(name))]
         self._process = subprocess.Popen(
-            [str(build(name)), *map(str, arguments)],
+            [*command, *map(str, arguments)],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

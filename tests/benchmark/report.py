@@ -33,9 +33,10 @@ else is as each library has it by default. That includes keepalive: syncws, webs
 send pings, flask-sock and picows do not unless told to. syncws and flask-sock run under gunicorn
 with one worker, syncws as plain WSGI and with 4 threads for HTTP, flask-sock on `gthread` with
 1,100 threads, since each of its sessions takes one. websockets is its threaded server. uvicorn and
-picows run on asyncio's own event loop. "Without speedups" is syncws where the C function of
-websockets for masking is not installed. An idle session has echoed one message; its memory is the
-growth of the server's processes (PSS; the kernel's buffers are not in it)."""
+picows run on asyncio's own event loop. Flask-SocketIO is one program, under `syncws.compat.Worker`
+and under `gthread`; its clients are a program in Python. "Without speedups" is syncws where the C
+function of websockets for masking is not installed. An idle session has echoed one message; its
+memory is the growth of the server's processes (PSS; the kernel's buffers are not in it)."""
 
 _BOTTLENECK = """\
 Each client reports the CPU time that it has used, and the same load is put on an echo server in C

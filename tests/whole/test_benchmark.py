@@ -21,6 +21,8 @@ from ..benchmark.cases import (
     Sample,
     echo,
     idle,
+    socketio_events,
+    socketio_fit,
 )
 from ..benchmark.contestants import CONTESTANTS, Contestant
 from ..benchmark.programs import Client, ClientError
@@ -181,6 +183,20 @@ def test_clients_measure_a_rate(name: str, contestant: str) -> None:
     assert sample["p99_us"] > 0
     assert sample["client_busy"] > 0
     assert sample["unanswered"] == 0
+
+
+@needs_gcc
+@pytest.mark.load
+@pytest.mark.parametrize("contestant", ["flask-socketio", "flask-socketio-gthread"])
+def test_clients_of_socketio_measure(contestant: str) -> None:
+    core = min(os.sched_getaffinity(0))
+    with CONTESTANTS[contestant].running(core) as server:
+        sample = socketio_events(2, 4)(server, core, 0.5)
+    assert sample["rate"] > 0
+    assert sample["client_busy"] > 0
+    with CONTESTANTS[contestant].running(core) as server:
+        fitting = socketio_fit(12)(server, core, 0.1)["clients"]
+    assert 0 < fitting <= (12 if contestant == "flask-socketio" else 7)
 
 
 @needs_gcc
