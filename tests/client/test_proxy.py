@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 import syncws
-from syncws import HandshakeError, connect
+from syncws import HandshakeError, connect, reconnect
 from syncws.client.proxy import parse_proxy, proxy_from_environment
 from syncws.client.url import parse_url
 
@@ -295,35 +296,92 @@ def test_tls_to_the_proxy_is_an_error_that_says_so(environment: pytest.MonkeyPat
         assert "secret" not in str(caught.value)
 
 
-# A real one
+# Real ones
 
 TINYPROXY = shutil.which("tinyproxy")
+SQUID = shutil.which("squid") or shutil.which("squid", path="/usr/sbin")
+
+#: "user" with the password "pass", as htpasswd writes it: ``openssl passwd -apr1``.
+PASSWORDS = "user:$apr1$syncws00$h1fmmc6a0Lt/wiqMBnjUJ.\n"
 
 
-@pytest.mark.skipif(
-    TINYPROXY is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
-    reason="tinyproxy is not installed",
-)
-def test_f8_through_tinyproxy_with_a_password(server: syncws.Server, tmp_path: Path) -> None:
+def needs(program: str | None, package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(
+        program is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
+        reason=f"needs Debian's package {package}",
+    )
+
+
+def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+        port: int = unused.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def running_proxy(command: list[str], port: int) -> Iterator[None]:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            wait_until(lambda: listens(port))
+            yield
+        finally:
+            running.terminate()
+
+
+def asks_for_a_password(server: syncws.Server, port: int) -> None:
+    """The right password leads through the proxy, and another one, or none, does not."""
+    url = f"ws://127.0.0.1:{server.port}/"
+    assert says_x(connect(url, proxy=f"http://user:pass@127.0.0.1:{port}"))
+    for user in ["user:wrong@", ""]:
+        with pytest.raises(HandshakeError) as caught:
+            connect(url, proxy=f"http://{user}127.0.0.1:{port}")
+        assert caught.value.status in (401, 407)
+        with pytest.raises(HandshakeError):  # it will not pass
+            next(reconnect(url, proxy=f"http://{user}127.0.0.1:{port}"))
+    session = next(reconnect(url, proxy=f"http://user:pass@127.0.0.1:{port}"))
+    assert says_x(session)
+
+
+@needs(TINYPROXY, "tinyproxy")
+def test_f8_through_tinyproxy_with_a_password(server: syncws.Server, tmp_path: Path) -> None:
+    port = unused_port()
     configuration = tmp_path / "tinyproxy.conf"
     configuration.write_text(
         f"Port {port}\nListen 127.0.0.1\nBasicAuth user pass\nTimeout 60\n"
         f'LogFile "{tmp_path}/log"\n'
     )
     assert TINYPROXY is not None
-    command = [TINYPROXY, "-d", "-c", str(configuration)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        try:
-            wait_until(lambda: listens(port))
-            url = f"ws://127.0.0.1:{server.port}/"
-            assert says_x(connect(url, proxy=f"http://user:pass@127.0.0.1:{port}"))
-            with pytest.raises(HandshakeError) as caught:
-                connect(url, proxy=f"http://user:wrong@127.0.0.1:{port}")
-            assert caught.value.status in (401, 407)
-        finally:
-            running.terminate()
+    with running_proxy([TINYPROXY, "-d", "-c", str(configuration)], port):
+        asks_for_a_password(server, port)
+
+
+@pytest.mark.load  # squid takes some seconds to start and to stop
+@needs(SQUID, "squid")
+def test_f8_through_squid_with_a_password(server: syncws.Server) -> None:
+    port = unused_port()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # squid started by root has another user read the passwords
+        (folder / "passwords").write_text(PASSWORDS)
+        (folder / "squid.conf").write_text(
+            f"""
+            http_port 127.0.0.1:{port}
+            auth_param basic program /usr/lib/squid/basic_ncsa_auth {folder}/passwords
+            auth_param basic children 1
+            acl known proxy_auth REQUIRED
+            http_access allow known
+            http_access deny all
+            access_log none
+            cache_log /dev/null
+            pid_filename none
+            cache deny all
+            coredump_dir {folder}
+            shutdown_lifetime 0 seconds
+            """.replace(" " * 12, "")
+        )
+        assert SQUID is not None
+        with running_proxy([SQUID, "-N", "-f", str(folder / "squid.conf")], port):
+            asks_for_a_password(server, port)
 
 
 def listens(port: int) -> bool:
