@@ -4,12 +4,14 @@ Import this module in your application, and serve ``application``, which is a WS
 at ``/metrics``. With several workers set the environment variable ``PROMETHEUS_MULTIPROC_DIR`` to
 a directory that is empty when gunicorn starts: see ``docs/deploy/metrics.md``.
 
-Sessions are counted when they open and end. Messages and bytes of open sessions are added every
-``EVERY`` seconds, by the scheduler, while there are sessions.
+Sessions are counted when they open and end. Messages and bytes of open sessions, and the figures
+of hubs, are added every ``EVERY`` seconds by the scheduler while there are sessions, for each
+scrape that this process answers, and when the process ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import threading
@@ -17,6 +19,7 @@ from collections import Counter as Counted
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import prometheus_client
 from prometheus_client import (
@@ -28,6 +31,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from .hub.figures import HUBS, Figures
 from .session.common import Traffic
 from .session.registry import REGISTRY
 from .system.scheduler import SCHEDULER
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from .hub.figures import Living
     from .session.common import CommonSession
 
 __all__ = ["application"]
@@ -69,6 +74,21 @@ _TRAFFIC = (
     Counter("syncws_bytes_received", "Bytes received, frame headers included."),
     Counter("syncws_bytes_sent", "Bytes sent, frame headers included."),
 )
+_HUB_MEMBERS = Gauge(
+    "syncws_hub_members",
+    "Members of all rooms; a session in two rooms is two members.",
+    ["prefix"],
+    multiprocess_mode="livesum",
+)
+_HUB_DROPPED = Counter(
+    "syncws_hub_dropped", "How often a member's queue was full.", ["prefix", "on_full"]
+)
+_HUB_UNDELIVERED = Counter(
+    "syncws_hub_undelivered", "Messages that did not reach other processes.", ["prefix"]
+)
+_HUB_GAPS = Counter(
+    "syncws_hub_gaps", "How often messages of other processes may have been missed.", ["prefix"]
+)
 
 
 class _Metrics:
@@ -84,6 +104,9 @@ class _Metrics:
         #: When each session was opened, and its traffic that is in the counters.
         self._sessions: dict[CommonSession, tuple[float, Traffic]] = {}
         self._open: Counted[str] = Counted()
+        #: The figures of hubs that are in the counters, and the prefixes of all hubs there were.
+        self._hubs: WeakKeyDictionary[Living, Figures] = WeakKeyDictionary()
+        self._prefixes: set[str] = set()
         self._ticking = False
 
     def opened(self, session: CommonSession) -> None:
@@ -124,8 +147,7 @@ class _Metrics:
     def on_time(self, now: float) -> None:
         """A look, by the scheduler."""
         with self._lock:
-            for session in self._sessions:
-                self._count(session)
+            self._count_all()
             self._ticking = bool(self._sessions)
             if self._ticking:
                 SCHEDULER.schedule(self, now + EVERY)
@@ -133,10 +155,27 @@ class _Metrics:
                 SCHEDULER.leave(self)
 
     def update(self) -> None:
-        """Count what has gone through the sessions of this process until now."""
+        """Count what sessions and hubs of this process have done until now."""
         with self._lock:
-            for session in self._sessions:
-                self._count(session)
+            self._count_all()
+
+    def _count_all(self) -> None:
+        for session in self._sessions:
+            self._count(session)
+        members: Counted[str] = Counted()
+        for hub in HUBS.all():
+            prefix, now = hub._prefix, hub._figures()
+            before = self._hubs.get(hub, Figures(0, {}, 0, 0))
+            self._hubs[hub] = now
+            self._prefixes.add(prefix)
+            members[prefix] += now.members
+            for on_full, number in now.dropped.items():
+                dropped = max(0, number - before.dropped.get(on_full, 0))
+                _HUB_DROPPED.labels(prefix, on_full).inc(dropped)
+            _HUB_UNDELIVERED.labels(prefix).inc(max(0, now.undelivered - before.undelivered))
+            _HUB_GAPS.labels(prefix).inc(max(0, now.gaps - before.gaps))
+        for prefix in self._prefixes:
+            _HUB_MEMBERS.labels(prefix).set(members[prefix])
 
     def _count(self, session: CommonSession) -> None:
         since, counted = self._sessions[session]
@@ -183,5 +222,6 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
 
 _METRICS = _Metrics()
 REGISTRY.observer = _METRICS
+atexit.register(_METRICS.update)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_METRICS.reset)

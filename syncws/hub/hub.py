@@ -11,8 +11,6 @@ A member that reads too slowly never holds up the sender, nor the others.
 from __future__ import annotations
 
 import json
-import os
-import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..close import CloseCode, CloseReason, check_sendable
@@ -23,6 +21,7 @@ from ..protocol.prepared import PreparedMessage
 from ..session.session import Session
 from . import wire
 from .bus import Bus, MemoryBus, MisuseError
+from .figures import HUBS, Figures
 from .history import History, to_message
 from .joining import Joined, Memberships
 from .members import OnFull, Rooms, token_of
@@ -99,6 +98,7 @@ class Hub:
         if url is not None and client is not None:
             raise ValueError("a hub has an address or a client, not both")
         _check_name(prefix, "a prefix")
+        self._prefix = prefix
         self._queue = queue
         self._on_full: OnFull = on_full
         self._history = history
@@ -110,7 +110,7 @@ class Hub:
             self._bus = self._redis_bus(url, client, prefix, presence_grace)
         self._watcher = Watcher(self._bus.present)
         self._begin()
-        _hubs.add(self)
+        HUBS.add(self)
 
     def _redis_bus(self, url: str | None, client: Any, prefix: str, grace: float) -> Bus:
         try:
@@ -352,6 +352,9 @@ class Hub:
         have been."""
         return self._bus.gaps
 
+    def _figures(self) -> Figures:
+        return Figures(self._rooms.total, self.dropped, self.undelivered, self.gaps)
+
     def close(self) -> None:
         """Disconnect from the bus. Sessions go on; ``send()`` does not."""
         self._watcher.close(CLOSE_TIMEOUT)
@@ -368,15 +371,3 @@ def _check_name(name: str, what: str = "a room") -> None:
         raise ValueError(
             f"{name!r} can not be the name of {what}: UTF-8 can not express it"
         ) from None
-
-
-_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    for hub in list(_hubs):
-        hub._after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_begin_anew)

@@ -159,6 +159,12 @@ class Rooms:
     def count(self, room: str) -> int:
         return len(self._rooms.get(room, ()))
 
+    @property
+    def total(self) -> int:
+        """The members of all rooms."""
+        with self.lock:
+            return sum(map(len, self._rooms.values()))
+
     def members(self, room: str) -> list[Session]:
         return list(self._rooms.get(room, ()))
 

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 import syncws
 
 from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE, Peer
+from ..support.redis_server import RedisServer
 from ..support.servers import ROOT, Server, gunicorn
 
 ROUTE = "/rooms/<room>"
@@ -89,6 +91,76 @@ def test_f12_metrics_are_of_all_workers_and_the_dead_are_gone(
         assert figures["syncws_session_seconds_bucket", ("60.0", ROUTE)] == rest
         for peer in [*peers[killed], *peers[left]]:
             peer.close_socket()
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    made = RedisServer()
+    yield made
+    made.kill()
+
+
+def test_f12_hubs_are_counted_over_all_workers(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    members, gaps, undelivered, dropped = (
+        ("syncws_hub_members", ("shop",)),
+        ("syncws_hub_gaps_total", ("shop",)),
+        ("syncws_hub_undelivered_total", ("shop",)),
+        ("syncws_hub_dropped_total", ("drop_newest", "shop")),
+    )
+    with gunicorn("tests.support.metrics_app:app", "--workers=2") as server:
+        peers: dict[str, list[Peer]] = {}
+        deadline = monotonic() + PATIENCE
+        while len(peers) < 2:
+            assert monotonic() < deadline, "one worker takes all"
+            peer = connect(server.port, "/rooms/x")
+            peers.setdefault(str(peer.receive()), []).append(peer)
+            peer.send("hello")
+            assert peer.receive() == "hello", "it has joined two rooms"
+        opened = sum(map(len, peers.values()))
+        figures = scrape_when(server, lambda f: f.get(members) == 2 * opened)
+        assert figures[gaps] == figures[undelivered] == 0
+
+        for _ in range(5):  # one is being sent, one waits
+            requests.post(server.url("/all?size=4000000", "http"), timeout=PATIENCE)
+        scrape_when(server, lambda f: f.get(dropped, 0) >= opened)
+
+        redis.kill()
+        before = scrape_when(server, lambda f: f[gaps] == 2)[undelivered]
+        requests.post(server.url("/all?size=1", "http"), timeout=PATIENCE)
+        scrape_when(server, lambda f: f[undelivered] > before)
+
+        killed, left = peers
+        os.kill(int(killed), signal.SIGKILL)
+        figures = scrape_when(server, lambda f: f[members] == 2 * len(peers[left]))
+        assert figures[gaps] == 2, "counters never fall"
+        for peer in [*peers[killed], *peers[left]]:
+            peer.close_socket()
+        scrape_when(server, lambda f: f[members] == 0)
+
+
+def test_f12_what_a_hub_did_last_is_counted_when_the_process_ends(tmp_path: Path) -> None:
+    """A process without sessions looks at its hubs only then, and for a scrape."""
+    code = """
+import sys, syncws, syncws.prometheus
+hub = syncws.Hub("redis://127.0.0.1:1", prefix="shop")
+hub.send("a", "x")
+"""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environ)
+    code = """
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+registry = CollectorRegistry()
+multiprocess.MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+"""
+    read = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environ, capture_output=True, text=True
+    )
+    assert 'syncws_hub_undelivered_total{prefix="shop"} 1.0' in read.stdout
 
 
 def test_f12_metrics_of_one_process() -> None:
