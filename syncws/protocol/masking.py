@@ -33,6 +33,8 @@ def mask_in_python(data: bytes, key: bytes) -> bytes:
 #: The quickest function that is installed; it masks and unmasks.
 mask: Callable[[bytes, bytes], bytes]
 try:
-    from websockets.speedups import apply_mask as mask
+    from websockets.speedups import apply_mask
 except ImportError:
     mask = mask_in_python
+else:
+    mask = apply_mask

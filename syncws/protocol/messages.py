@@ -10,13 +10,12 @@ from wsproto.frame_protocol import FrameProtocol
 
 from .deflate import DeflateExtension
 from .events import State
-from .inbound import Inbound
 from .outbound import Outbound
 
 __all__ = ["Protocol"]
 
 
-class Protocol(Inbound, Outbound):
+class Protocol(Outbound):
     """One side of one WebSocket connection: the server's, or the ``client``'s.
 
     ``masking`` says whether the frames that are sent are masked. None means as RFC 6455 section
@@ -44,15 +43,15 @@ class Protocol(Inbound, Outbound):
         # From here on ``client`` tells wsproto only whether to mask; its decoder has been told
         # already which frames have to be masked.
         frames.client = masking
-        Inbound.__init__(
-            self,
+        super().__init__(
             frames,
             client=client,
+            masking=masking,
             max_message_size=max_message_size,
             max_frame_size=max_frame_size or max_message_size,
+            deflate=deflate,
             fast=fast,
         )
-        Outbound.__init__(self, frames, masking=masking, deflate=deflate)
 
     @property
     def state(self) -> State:

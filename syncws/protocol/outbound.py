@@ -13,6 +13,7 @@ from wsproto.frame_protocol import FrameProtocol
 from ..close import CloseCode
 from .deflate import DeflateExtension
 from .frames import data_header
+from .inbound import Inbound
 from .masking import mask
 from .prepared import PreparedMessage
 
@@ -27,12 +28,30 @@ class MessageOpenError(Exception):
     """A fragmented message is being sent; no other message can begin before its end."""
 
 
-class Outbound:
-    """Encodes what one side sends; ``masking`` says whether it masks its frames."""
+class Outbound(Inbound):
+    """Adds to the inbound half what one side sends; ``masking`` says whether it masks its frames.
+
+    The two halves are one chain of classes, since a compiled class has a single base.
+    """
 
     def __init__(
-        self, frames: FrameProtocol, *, masking: bool, deflate: DeflateExtension | None
+        self,
+        frames: FrameProtocol,
+        *,
+        client: bool,
+        masking: bool,
+        max_message_size: int,
+        max_frame_size: int,
+        deflate: DeflateExtension | None,
+        fast: bool,
     ) -> None:
+        super().__init__(
+            frames,
+            client=client,
+            max_message_size=max_message_size,
+            max_frame_size=max_frame_size,
+            fast=fast,
+        )
         self._encoder = frames
         self._masking = masking
         self._deflate = deflate

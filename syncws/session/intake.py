@@ -61,7 +61,9 @@ class Intake:
         # thread that it has interrupted.
         self._reading_thread = 0
         # Messages are put in under read_lock, and taken out by the thread in receive().
-        self._queue = ReadAhead()
+        self._read_ahead = ReadAhead()
+        # Its messages: asked for each message whether there are any.
+        self._queue = self._read_ahead.messages
         # Whether a message was thrown away. Then all later ones are thrown away too: nobody
         # gets the end of a message without its middle. Guarded by read_lock.
         self._discarding = False
@@ -91,7 +93,7 @@ class Intake:
     @property
     def reading_stopped(self) -> bool:
         """Whether nothing more is read ahead: the queue is full, or a fault ends it."""
-        return self._fault is not None or self._queue.is_full(self._protocol.kept_size)
+        return self._fault is not None or self._read_ahead.is_full(self._protocol.kept_size)
 
     @property
     def waits_for_handler(self) -> bool:
@@ -100,7 +102,7 @@ class Intake:
         An unfinished message does not count. Its end can come only from the peer, so a peer that
         is silent in the middle of one is as dead as any other.
         """
-        return self._fault is not None or self._queue.is_full(0)
+        return self._fault is not None or self._read_ahead.is_full(0)
 
     def stand_in(self) -> bool:
         """Read what has arrived, in the handler's place; never wait for more.
@@ -138,7 +140,7 @@ class Intake:
                 return True
             if isinstance(event, (str, bytes, Part)):
                 if not self._discarding:
-                    self._queue.put(event)
+                    self._read_ahead.put(event)
             elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
                 # In order: the handler first receives, and may answer, the messages before the
                 # fault. It has as long as a closing handshake may take.

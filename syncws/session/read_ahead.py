@@ -17,22 +17,23 @@ MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 256 * 1024
 
 
-class ReadAhead(deque["str | bytes | Part"]):
+class ReadAhead:
     """Messages and parts of messages, in order. At any time, at most one thread calls ``put()``
     and at most one calls ``take()``."""
 
     def __init__(self) -> None:
-        super().__init__()
+        #: The oldest first. Any thread may see whether there are any.
+        self.messages: deque[str | bytes | Part] = deque()
         # There are two counters, so that only one thread at a time writes to each.
         self._bytes_put = 0
         self._bytes_taken = 0
 
     def put(self, message: str | bytes | Part) -> None:
-        self.append(message)
+        self.messages.append(message)
         self._bytes_put += len(message)
 
     def take(self) -> str | bytes | Part:
-        message = self.popleft()
+        message = self.messages.popleft()
         self._bytes_taken += len(message)
         return message
 
@@ -44,4 +45,4 @@ class ReadAhead(deque["str | bytes | Part"]):
     def is_full(self, held: int) -> bool:
         """Whether the queue has no room for more. ``held`` is the number of bytes of a message that
         is still arriving. They count, because the handler may read that message as a stream."""
-        return len(self) >= MAX_QUEUED_MESSAGES or self.size + held >= MAX_QUEUED_BYTES
+        return len(self.messages) >= MAX_QUEUED_MESSAGES or self.size + held >= MAX_QUEUED_BYTES

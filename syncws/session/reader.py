@@ -214,7 +214,7 @@ class Reader(Intake):
 
     def _take_queued(self) -> str | bytes | Part:
         """Take the oldest queued message. Only the thread in receive() does."""
-        message = self._queue.take()
+        message = self._read_ahead.take()
         # There may be a ping behind the queued messages.
         if monotonic() - self.caught_up_at > LOOK_AFTER and self.stand_in():
             self._arrived_after = self._read_at = monotonic()

@@ -52,7 +52,7 @@ def test_reading_ahead_is_bounded_in_bytes(session_and_peer: Both) -> None:
     assert len(session._reader._queue) == 4
     assert all(session.receive(PATIENCE) == message for _ in range(64))
     sender.result()
-    assert session._reader._queue.size == 0
+    assert session._reader._read_ahead.size == 0
 
 
 def test_second_receive_is_refused(session_and_peer: Both) -> None:

@@ -149,7 +149,7 @@ def test_a_slow_reader_of_a_stream_holds_the_peer_back(
             peer.socket.send(part)
         except BlockingIOError:
             continue
-    assert session._reader._queue.size < read_ahead.MAX_QUEUED_BYTES + 70_000
+    assert session._reader._read_ahead.size < read_ahead.MAX_QUEUED_BYTES + 70_000
     assert file.read(60_000) == b"x" * 60_000
 
 
