@@ -12,14 +12,28 @@ from __future__ import annotations
 
 import codecs
 from struct import Struct
+from typing import Final
 
 from .masking import mask
 
-__all__ = ["FrameBounds", "PlainFrame", "data_header", "plain_frame_at"]
+__all__ = [
+    "FIN_BINARY",
+    "FIN_TEXT",
+    "SHORT",
+    "SHORT_BINARY",
+    "SHORT_TEXT",
+    "FrameBounds",
+    "PlainFrame",
+    "data_header",
+    "plain_frame_at",
+]
 
-_FIN_TEXT = 0x81
-_FIN_BINARY = 0x82
-_MASKED = 0x80
+#: The first byte of a whole message in one frame, without extensions.
+FIN_TEXT: Final = 0x81
+FIN_BINARY: Final = 0x82
+_MASKED: Final = 0x80
+#: The largest payload whose size stands in the second byte of a frame.
+SHORT: Final = 125
 
 #: The largest number of parts of a payload that are kept apart.
 _MAX_PARTS = 1024
@@ -28,13 +42,16 @@ _UINT16 = Struct("!H")
 _UINT64 = Struct("!Q")
 _HEADER16 = Struct("!BBH")
 _HEADER64 = Struct("!BBQ")
+#: The headers of short messages that are not masked, by their sizes.
+SHORT_TEXT = [bytes((FIN_TEXT, size)) for size in range(SHORT + 1)]
+SHORT_BINARY = [bytes((FIN_BINARY, size)) for size in range(SHORT + 1)]
 
 
 def data_header(size: int, *, text: bool, key: bytes = b"") -> bytes:
     """The header of a whole message in one frame, masked with ``key`` if there is one."""
-    first = _FIN_TEXT if text else _FIN_BINARY
+    first = FIN_TEXT if text else FIN_BINARY
     masked = _MASKED if key else 0
-    if size < 126:
+    if size <= SHORT:
         return bytes((first, masked | size)) + key
     if size < 65536:
         return _HEADER16.pack(first, masked | 126, size) + key
@@ -155,7 +172,7 @@ def plain_frame_at(data: bytes, start: int, *, masked: bool = True) -> tuple[int
     has no meaning. Returns None for every other frame: another kind, a frame that is not masked as
     the peer must mask, or a frame with a fault in its header.
     """
-    if data[start] not in (_FIN_TEXT, _FIN_BINARY):
+    if data[start] not in (FIN_TEXT, FIN_BINARY):
         return None
     if len(data) - start < 2:
         return start + 2, 0

@@ -16,7 +16,7 @@ from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from ..close import Cause, CloseCode
 from .events import Event, Fault, Part, PeerClose, Ping, Pong
-from .frames import FrameBounds, PlainFrame, plain_frame_at
+from .frames import FIN_BINARY, FIN_TEXT, SHORT, FrameBounds, PlainFrame, plain_frame_at
 from .masking import mask
 
 __all__ = ["Inbound"]
@@ -39,11 +39,17 @@ class Inbound:
         self._max_message_size = max_message_size
         self._max_frame_size = max_frame_size
         self._fast = fast
+        # Of a short frame: the size of its header, the mask bit, and the largest size accepted.
+        self._short_header = 6 if self._masked else 2
+        self._mask_bit = 0x80 if self._masked else 0
+        self._max_short = min(SHORT, max_message_size, max_frame_size)
+        # Whether the next byte begins a frame, and no message is open: the frame may be plain.
+        self._between = fast
         # Received and not parsed yet: _received[_parsed:].
         self._received = b""
         self._parsed = 0
-        # Whether next_event() needs more bytes for the next event.
-        self._exhausted = True
+        #: Whether next_event() needs more bytes for the next event.
+        self.exhausted = True
         # A plain frame whose payload is still arriving.
         self._plain: PlainFrame | None = None
         # Finds the ends of the frames that wsproto parses.
@@ -55,6 +61,8 @@ class Inbound:
         # fragments of one byte takes no more memory than a message of a million bytes.
         self._text: io.StringIO | None = None
         self._binary: bytearray | None = None
+        #: Bytes that the message being received still needs; 0 if that is not known.
+        self.expected_bytes = 0
         #: Whether the message being received, or else the next one, comes in parts as they
         #: arrive. The last part resets it.
         self.streaming = False
@@ -73,13 +81,7 @@ class Inbound:
 
         Any thread may read this.
         """
-        return not self._exhausted and self._parsed < len(self._received)
-
-    @property
-    def expected_bytes(self) -> int:
-        """Bytes that the message being received still needs; 0 if that is not known."""
-        plain = self._plain
-        return plain.expected_bytes if plain is not None else 0
+        return not self.exhausted and self._parsed < len(self._received)
 
     @property
     def kept_size(self) -> int:
@@ -104,31 +106,61 @@ class Inbound:
         else:
             self._received = data
         self._parsed = 0
-        self._exhausted = False
+        self.exhausted = False
 
     def next_event(self) -> Event | None:
         """The next event in the bytes received so far; None when it needs more bytes."""
+        if self._between and not self.streaming:
+            # A short message in one plain frame is taken right here: most messages are such.
+            received, start = self._received, self._parsed
+            payload = start + self._short_header
+            if payload <= len(received):
+                first = received[start]
+                size = received[start + 1] ^ self._mask_bit
+                end = payload + size
+                if (
+                    size <= self._max_short
+                    and first in (FIN_TEXT, FIN_BINARY)
+                    and end <= len(received)
+                ):
+                    self._parsed = end
+                    self.exhausted = end == len(received)
+                    message = received[payload:end]
+                    if self._masked:
+                        message = mask(message, received[payload - 4 : payload])
+                    return message if first == FIN_BINARY else self._decoded(message)
+        return self._next_event()
+
+    def _decoded(self, message: bytes) -> str | Fault:
+        try:
+            return message.decode()
+        except UnicodeDecodeError as exc:
+            return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
+
+    def _next_event(self) -> Event | None:
+        """As ``next_event()``, for every kind of frame."""
         if self.streaming and self.kept_size:
             return Part(self._take_kept(), finished=False)
         while self._parsed < len(self._received):
             before = self._parsed
             if self._plain is not None:
                 event = self._take_plain(self._plain)
-            elif (
-                self._fast
-                and self._bounds.at_start
-                and self._text is None
-                and self._binary is None
-                and not self.streaming
-            ):
+            elif self._between and not self.streaming:
                 event = self._next_plain()
             else:
                 event = self._next_other()
+            self._between = (
+                self._fast
+                and self._plain is None
+                and self._bounds.at_start
+                and self._text is None
+                and self._binary is None
+            )
             if event is not None:
                 return event
             if self._parsed == before:
                 break  # the header has not arrived whole
-        self._exhausted = True
+        self.exhausted = True
         return None
 
     def _next_plain(self) -> Event | None:
@@ -144,7 +176,7 @@ class Inbound:
             self._message_size = self._frame_size = size
             return self._check_size()
         end = payload + size
-        text = received[start] == 0x81
+        text = received[start] == FIN_TEXT
         key = received[payload - 4 : payload] if self._masked else b""
         if end > len(received):
             self._parsed = payload
@@ -154,12 +186,7 @@ class Inbound:
         message = received[payload:end]
         if key:
             message = mask(message, key)
-        if not text:
-            return message
-        try:
-            return message.decode()
-        except UnicodeDecodeError as exc:
-            return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
+        return self._decoded(message) if text else message
 
     def _take_plain(self, frame: PlainFrame) -> Event | None:
         start = self._parsed
@@ -169,6 +196,7 @@ class Inbound:
         except UnicodeDecodeError as exc:
             return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
         finished = message is not None
+        self.expected_bytes = frame.expected_bytes
         if finished:
             self._plain = None
         if self.streaming:
@@ -278,5 +306,6 @@ class Inbound:
     def _fail(self, code: int, reason: str, cause: Cause) -> Fault:
         self.failed = True
         self._text = self._binary = self._plain = None
+        self.expected_bytes = 0
         self._received = b""
         return Fault(int(code), reason, cause)

@@ -12,7 +12,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from ..close import CloseCode
 from .deflate import DeflateExtension
-from .frames import data_header
+from .frames import SHORT, SHORT_BINARY, SHORT_TEXT, data_header
 from .inbound import Inbound
 from .masking import mask
 from .prepared import PreparedMessage
@@ -67,6 +67,7 @@ class Outbound(Inbound):
         """
         if self.fragmenting:
             raise MessageOpenError
+        text = isinstance(data, str)
         if isinstance(data, memoryview) and not (
             data.ndim == 1 and data.itemsize == 1 and data.c_contiguous
         ):
@@ -77,7 +78,6 @@ class Outbound(Inbound):
             frame = bytes(self._encoder.send_data(data))
             self.messages_sent += 1
             return frame, b""
-        text = isinstance(data, str)
         payload = data.encode() if isinstance(data, str) else data
         self.messages_sent += 1
         if self._masking:
@@ -85,7 +85,10 @@ class Outbound(Inbound):
             key = os.urandom(4)
             payload = mask(bytes(payload), key)
             return data_header(len(payload), text=text, key=key), payload
-        return data_header(len(payload), text=text), payload
+        size = len(payload)
+        if size <= SHORT:
+            return SHORT_TEXT[size] if text else SHORT_BINARY[size], payload
+        return data_header(size, text=text), payload
 
     def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
         """As ``message()``, for a message that has been encoded once for many sessions."""

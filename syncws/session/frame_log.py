@@ -8,6 +8,7 @@ so they show what is sent and received even if it breaks the protocol.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Iterator
@@ -107,9 +108,13 @@ class _Logged(Transport):
         for line in lines.feed(data):
             logger.debug("%s %s %s", self._label, arrow, line)
 
-    def _took(self, data: bytes) -> bytes:
-        data = super()._took(data)
-        if self._label is not None:
+    def receive(self, timeout: float | None, expected: int = 0) -> bytes:
+        # For ever, too, is waited for in wait(), so that all bytes come from receive_now().
+        return super().receive(math.inf if timeout is None else timeout, expected)
+
+    def receive_now(self, expected: int = 0) -> bytes | None:
+        data = super().receive_now(expected)
+        if data is not None and self._label is not None:
             self._log("<", self._received_lines, data)
         return data
 

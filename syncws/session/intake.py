@@ -229,8 +229,11 @@ class Intake:
             data = self._transport.receive(timeout, self._protocol.expected_bytes)
         except BrokenError as exc:
             self._broken(exc)
+            return
+        if data:
+            self._protocol.receive_data(data)
         else:
-            self._feed(data)
+            self._end_of_file()
 
     def _read_now(self) -> bool:
         """Read what has arrived. Returns False when nothing has."""
@@ -242,13 +245,14 @@ class Intake:
             return False
         if data is None:
             return False
-        self._feed(data)
-        return True
-
-    def _feed(self, data: bytes) -> None:
         if data:
             self._protocol.receive_data(data)
-        elif self._writer.broken is not None and self._writer.broken.errno == errno.ECONNRESET:
+        else:
+            self._end_of_file()
+        return True
+
+    def _end_of_file(self) -> None:
+        if self._writer.broken is not None and self._writer.broken.errno == errno.ECONNRESET:
             # The system reports a reset once, and has reported it to the writer.
             self._broken(self._writer.broken)
         else:

@@ -22,7 +22,6 @@ from ..system.transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
     from ..protocol.messages import Protocol
-    from ..protocol.outbound import Binary
     from ..protocol.prepared import PreparedMessage
     from ..system.transport import Transport
     from ..system.wakeup import Wakeup
@@ -247,30 +246,25 @@ class Output:
                 self._transport.shutdown_write()
         return True
 
-    def _write(self, parts: tuple[bytes, Binary], timeout: float, *, renewed: bool) -> None:
-        """Write all of it in time, or terminate. Requires write_lock."""
+    def _sending_failed(self, error: BaseException) -> None:
+        """A frame was not written whole in time: terminate. Requires write_lock.
+
+        Raises ``SendTimeoutError`` if the peer did not read.
+        """
         assert self.write_lock.locked()
-        head, payload = parts
-        if self._backlog:
-            head = self._backlog + head
-            self._backlog = b""
-        try:
-            self._transport.send(head, payload, timeout, renewed=renewed)
-        except DeadlineError:
+        if isinstance(error, DeadlineError):
             # A part of the frame may have been written, so nothing can be sent behind it.
             self._ending.finish(
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write timed out", "send_timeout")
             )
             raise self._ending.exception() from None
-        except BrokenError as exc:
-            self.broken = self.broken or exc
-            raise
-        except BaseException:
+        if isinstance(error, BrokenError):
+            self.broken = self.broken or error
+        else:
             # A signal handler has raised, for one: a part may have been written.
             self._ending.finish(
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write was interrupted", "error")
             )
-            raise
 
     def _write_backlog(self) -> bool:
         """Write the rest of a frame. Returns False if the socket is full. Requires write_lock."""

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ConcurrencyError
 from ..protocol.events import Part
 from ..system.deadline import Deadline
-from ..system.transport import DeadlineError
+from ..system.transport import BrokenError, DeadlineError
 from .intake import Intake
 
 __all__ = ["SECOND_READER", "Reader"]
@@ -73,18 +73,31 @@ class Reader(Intake):
 
     def receive(self, timeout: float | None) -> str | bytes:
         """The next message; see ``Session.receive()``."""
-        if not self.receiving.acquire(blocking=False):
+        if not self.receiving.acquire(False):
             raise ConcurrencyError(SECOND_READER)
         try:
             left = timeout if self._stream is None else self._skip_stream(timeout)
-            message = self._take_queued() if self._queue else self._receive(left)
+            if self._queue:
+                message = self._take_queued()
+            elif left is None and self.read_lock.acquire(False):
+                # As in _receive(): most messages are received here.
+                self._reading_thread = get_ident()
+                try:
+                    message = self._next_message(None)
+                finally:
+                    self._reading_thread = 0
+                    self.read_lock.release()
+            else:
+                message = self._receive(left)
             assert not isinstance(message, Part)
             self.messages += 1
             return message
         except DeadlineError:
             raise TimeoutError(f"no message within {timeout:g} s") from None
         finally:
-            self._left()
+            self.receiving.release()
+            if not self.absence_watched:
+                self._left_unwatched()
 
     def begin_stream(self, stream: object, timeout: float | None) -> str | bytes | Part:
         """The next message, or its first part; ``next_part(stream)`` returns the others."""
@@ -122,9 +135,12 @@ class Reader(Intake):
         """A ``receive()`` ends."""
         self.receiving.release()
         if not self.absence_watched:
-            # Once: the ping thread resets the flag when it finds the handler in receive().
-            self.absence_watched = True
-            self._wakeup.set()
+            self._left_unwatched()
+
+    def _left_unwatched(self) -> None:
+        # Once: the ping thread resets the flag when it finds the handler in receive().
+        self.absence_watched = True
+        self._wakeup.set()
 
     def _skip_stream(self, timeout: float | None) -> float | None:
         """Receive the parts of a stream that nobody has read. Returns the seconds left."""
@@ -144,25 +160,33 @@ class Reader(Intake):
     def _receive(self, timeout: float | None, *, streaming: bool = False) -> str | bytes | Part:
         deadline = None if timeout is None else Deadline(timeout)
         # The ping thread or a close() may be reading, and both stop in time.
-        if not self.read_lock.acquire(blocking=False) and not self.read_lock.acquire(
+        if not self.read_lock.acquire(False) and not self.read_lock.acquire(
             timeout=-1 if deadline is None else deadline.left
         ):
             if self._queue:
                 return self._take_queued()
             raise DeadlineError
-        self._reading_thread = threading.get_ident()
-        item = None
-        self._receiver = get_ident()
+        self._reading_thread = get_ident()
         try:
-            if streaming and not self._queue:
+            if streaming:
+                return self._next_part(deadline)
+            return self._next_message(deadline)
+        finally:
+            self._reading_thread = 0
+            self.read_lock.release()
+
+    def _next_part(self, deadline: Deadline | None) -> str | bytes | Part:
+        """The beginning of a message that is read as a stream."""
+        assert self.read_lock.locked()
+        item = None
+        try:
+            if not self._queue:
                 self._protocol.streaming = True
             item = self._next_message(deadline)
             return item
         finally:
-            if streaming and item is None:
+            if item is None:
                 self._protocol.streaming = False
-            self._reading_thread = 0
-            self.read_lock.release()
 
     def _next_message(self, deadline: Deadline | None) -> str | bytes | Part:
         assert self.read_lock.locked()
@@ -171,10 +195,11 @@ class Reader(Intake):
         if self._fault is not None:
             self._fail(self._fault)
         protocol = self._protocol
-        left = None
+        left: float | None = None
         waited = False
         while True:
-            event = protocol.next_event()
+            # Without unparsed bytes there is no event, except the beginning of a stream.
+            event = None if protocol.exhausted and not protocol.streaming else protocol.next_event()
             if event is None:
                 if self._ending.finished or protocol.input_over:
                     raise self._ending.exception()
@@ -186,10 +211,16 @@ class Reader(Intake):
                     left = deadline.left
                 began = monotonic()
                 try:
-                    self._read(left)
+                    data = self._transport.receive(left, protocol.expected_bytes)
+                    if data:
+                        protocol.receive_data(data)
+                    else:
+                        self._end_of_file()
                 except DeadlineError:
                     self._read_at = monotonic()
                     raise
+                except BrokenError as exc:
+                    self._broken(exc)
                 now = monotonic()
                 # Bytes that were there at once may have arrived right after the read before.
                 self._arrived_after = began if now - began > _AT_ONCE else self._read_at
@@ -199,7 +230,9 @@ class Reader(Intake):
                 if self._discarding:
                     continue
                 if not waited:
-                    self._let_others_run()
+                    self._unwaited += 1
+                    if self._unwaited >= YIELD_AFTER:
+                        self._let_others_run()
                 return event
             else:
                 self._take_control(event)
@@ -207,10 +240,8 @@ class Reader(Intake):
     def _let_others_run(self) -> None:
         """A message was there already. A peer that sends faster than it is answered must not
         keep the interpreter from the other sessions."""
-        self._unwaited += 1
-        if self._unwaited >= YIELD_AFTER:
-            self._unwaited = 0
-            _give_way()
+        self._unwaited = 0
+        _give_way()
 
     def _take_queued(self) -> str | bytes | Part:
         """Take the oldest queued message. Only the thread in receive() does."""

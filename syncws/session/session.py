@@ -130,9 +130,10 @@ class Session(CommonSession):
 
         Raises ``ConnectionClosedError`` when it does not.
         """
+        receive = self._reader.receive
         while True:
             try:
-                message = self._reader.receive(None)
+                message = receive(None)
             except ConnectionClosedOK:
                 return
             yield message
@@ -175,13 +176,13 @@ class Session(CommonSession):
         timeout = self._keepalive.timeout if timeout is None else check_timeout("timeout", timeout)
         try:
             if isinstance(data, (str, bytes, bytearray, memoryview)):
-                self._writer.send(data, timeout, renewed=renewed)
+                self._writer.send(data, timeout, renewed)
             elif isinstance(data, PreparedMessage):
                 self._writer.send_prepared(data, timeout, renewed=renewed)
             elif isinstance(data, CloseReason):
                 self.close(data.code, data.reason)
             elif (binary := as_binary(data)) is not None:
-                self._writer.send(binary, timeout, renewed=renewed)
+                self._writer.send(binary, timeout, renewed)
             else:
                 self._writer.send_parts(
                     parts_of(data), timeout, self.close_timeout, renewed=renewed

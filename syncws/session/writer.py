@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,18 +50,54 @@ class Writer(Output):
         # The thread that sends a fragmented message, or None. Written under _message_lock.
         self._fragmenting_thread: threading.Thread | None = None
 
-    def send(self, data: Data, timeout: float, *, renewed: bool) -> None:
-        """Write one message.
+    def send(
+        self,
+        data: Any,
+        timeout: float,
+        renewed: bool,
+        encode: Callable[[Any], tuple[bytes, Binary]] | None = None,
+    ) -> None:
+        """Write one message, or what ``encode()`` makes of ``data``.
 
         Raises ``ConnectionClosed`` once the session is ending; ``TimeoutError`` if other threads
         kept the connection busy for too long, and nothing was written; ``SendTimeoutError`` if
         the peer did not read in time, and the session was terminated; ``BrokenError`` if the
         connection broke.
         """
+        if not self.write_lock.acquire(False):
+            timeout = self._acquire(self.write_lock, timeout, renewed)
+        self._writing_thread = get_ident()
         try:
-            self._write_frame(self._protocol.message, data, timeout, renewed)
+            if self._ending.reason is not None:
+                raise self._ending.exception()
+            while self._waiting and (frame := self._next_waiting()):
+                # In order, and encoded in that order too.
+                self._backlog += frame
+            if encode is None:
+                head, payload = self._protocol.message(data)
+            else:
+                head, payload = encode(data)
+            if self._backlog:
+                head = self._backlog + head
+                self._backlog = b""
+            try:
+                self._transport.send(head, payload, timeout, renewed=renewed)
+            except BaseException as exc:
+                self._sending_failed(exc)
+                raise
+            return
         except MessageOpenError:
-            self._with_message_lock(self._protocol.message, data, timeout, renewed)
+            if encode is not None:
+                raise
+        finally:
+            self._writing_thread = 0
+            self.write_lock.release()
+            # As _control_waits(), for the usual case that nothing does.
+            if (
+                self._pong or self._backlog or self._close_wanted or self._waiting
+            ) and self._control_waits():
+                self.flush_control()
+        self._with_message_lock(self._protocol.message, data, timeout, renewed)
 
     def send_prepared(self, message: PreparedMessage, timeout: float, *, renewed: bool) -> None:
         """As ``send()``, for a message that has been encoded for many sessions."""
@@ -75,7 +112,7 @@ class Writer(Output):
     ) -> None:
         timeout = self._acquire_message(timeout, renewed)
         try:
-            self._write_frame(encode, payload, timeout, renewed)
+            self.send(payload, timeout, renewed, encode)
         finally:
             self._message_lock.release()
 
@@ -94,7 +131,7 @@ class Writer(Output):
         self._fragmenting_thread = threading.current_thread()
 
         def write(encode: Callable[[Data], tuple[bytes, Binary]], part: Data) -> None:
-            self._write_frame(encode, part, timeout if renewed else deadline.left, renewed)
+            self.send(part, timeout if renewed else deadline.left, renewed, encode)
 
         try:
             empty: Data | None = None
@@ -152,32 +189,7 @@ class Writer(Output):
 
     def ping(self, payload: bytes, timeout: float, *, renewed: bool) -> None:
         """Write a ping; raises as ``send()`` does."""
-        self._write_frame(
-            lambda payload: (self._protocol.ping(payload), b""), payload, timeout, renewed
-        )
-
-    def _write_frame(
-        self,
-        encode: Callable[[Payload], tuple[bytes, Binary]],
-        payload: Payload,
-        timeout: float,
-        renewed: bool,
-    ) -> None:
-        if not self.write_lock.acquire(blocking=False):
-            timeout = self._acquire(self.write_lock, timeout, renewed)
-        self._writing_thread = threading.get_ident()
-        try:
-            if self._ending.reason is not None:
-                raise self._ending.exception()
-            while self._waiting and (frame := self._next_waiting()):
-                # In order, and encoded in that order too.
-                self._backlog += frame
-            self._write(encode(payload), timeout, renewed=renewed)
-        finally:
-            self._writing_thread = 0
-            self.write_lock.release()
-            if self._control_waits():
-                self.flush_control()
+        self.send(payload, timeout, renewed, lambda payload: (self._protocol.ping(payload), b""))
 
     def _acquire_message(self, timeout: float, renewed: bool) -> float:
         """Wait for the end of a message in fragments. Returns the seconds left."""

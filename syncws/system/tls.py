@@ -8,6 +8,7 @@ import ssl
 import sys
 import threading
 
+from .compiling import mypyc_attr
 from .deadline import Deadline
 from .transport import BrokenError, DeadlineError, Transport
 from .wakeup import Wakeup
@@ -28,6 +29,7 @@ def make_transport(sock: socket.socket) -> Transport:
     return TlsTransport(sock) if isinstance(sock, ssl.SSLSocket) else Transport(sock)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TlsTransport(Transport):
     """A TLS socket.
 

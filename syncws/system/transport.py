@@ -21,6 +21,7 @@ import socket
 import sys
 from collections.abc import Iterable
 
+from .compiling import mypyc_attr
 from .deadline import Deadline
 from .patience import Patience
 
@@ -61,6 +62,7 @@ class BrokenError(Exception):
         self.errno = getattr(error, "errno", None)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Transport:
     """A stream socket without TLS.
 
@@ -92,12 +94,18 @@ class Transport:
         stream, and after ``shutdown()``.
         """
         if timeout is None:
-            size = self._next_size(expected)
+            # Nothing is called here that is not needed: most messages come this way.
+            size = self._read_size
+            if expected > size:
+                size = min(expected, MAX_READ_SIZE)
             try:
                 data = self._sock.recv(size)
             except OSError as exc:
                 raise BrokenError(exc) from exc
-            return self._took(data)
+            size = len(data)
+            self.received += size
+            self._read_size = LARGE_READ_SIZE if size >= READ_SIZE else READ_SIZE
+            return data
         deadline = Deadline(timeout)
         while True:
             if not self.wait(read=True, timeout=deadline.left):

@@ -234,7 +234,7 @@ def test_a_flood_of_pings_does_not_stretch_the_timeout(make_session: MakeSession
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             session.receive(0.2)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < PATIENCE
     finally:
         stop.set()
         flooding.result()
