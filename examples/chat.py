@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, request, send_from_directory
@@ -30,7 +29,6 @@ hub = syncws.Hub(os.environ.get("REDIS_URL"), history=syncws.History(messages=50
 # The pages of this process only.
 here = syncws.Hub()
 
-PAGE = Path(__file__).with_name("chat.html").read_text(encoding="utf-8")
 MAX_NAME = 32
 ROOM = "chat"
 
@@ -55,7 +53,7 @@ def changed(room: str, joined: dict[str, Any], left: dict[str, Any]) -> None:
 
 @app.get("/")
 def page() -> Response:
-    return Response(PAGE, content_type="text/html; charset=utf-8")
+    return app.send_static_file("chat.html")
 
 
 @app.get("/syncws.js")

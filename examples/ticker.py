@@ -54,6 +54,10 @@ def tick() -> None:
             continue  # nobody ticks without Redis; the next tick tries again
 
 
+# What gunicorn reads from this file, because it is given as --config.
+
+worker_class = "syncws.worker.WebSocketWorker"
+
 # Hooks of gunicorn: it calls them in each worker. A thread that is started at import is the
 # master's with --preload, and does not live in the workers.
 

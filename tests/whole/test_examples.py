@@ -176,8 +176,7 @@ def test_the_typed_application() -> None:
 def test_the_ticker_ticks_once_with_several_workers() -> None:
     redis_server = RedisServer()
     arguments = ["--config=python:examples.ticker", "--preload", "--workers=2"]
-    worker = "--worker-class=syncws.worker.WebSocketWorker"
-    command = ["-m", "gunicorn", *arguments, worker, "--bind=127.0.0.1:0", *NO_CONTROL_SOCKET]
+    command = ["-m", "gunicorn", *arguments, "--bind=127.0.0.1:0", *NO_CONTROL_SOCKET]
     listening = r"Listening at: http://127\.0\.0\.1:(\d+)"
     env = {"REDIS_URL": redis_server.url, "TICK_EVERY": "0.1"}
     with contextlib.ExitStack() as stack:
