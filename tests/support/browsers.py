@@ -51,6 +51,10 @@ class Browser:
     def type(self, text: str) -> None:
         self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
 
+    def fill(self, name: str, text: str) -> None:
+        """Type into the input of this name, and send its form."""
+        self.driver.find_element(By.NAME, name).send_keys(text, Keys.ENTER)
+
     def wait_for(self, element: str, text: str, timeout: float = 3 * PATIENCE) -> None:
         def shown(driver: Chrome) -> bool:
             return text in driver.find_element(By.ID, element).text
