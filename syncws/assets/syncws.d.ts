@@ -50,6 +50,11 @@ export class ReconnectingSocket extends EventTarget {
     listener: (event: Events[Name]) => unknown,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  addEventListener(
+    name: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
 }
 
 /** Open a connection, and open it again whenever it has ended. */

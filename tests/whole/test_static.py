@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import requests
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 
 import syncws
 import syncws.static
 
 from ..support.pairs import PATIENCE
+from ..support.servers import ROOT
 
 
 def test_it_is_served() -> None:
@@ -28,3 +31,11 @@ def test_it_is_served() -> None:
 def test_it_is_small() -> None:
     source = (syncws.static.FOLDER / "syncws.js").read_text()
     assert len(source.splitlines()) < 200
+
+
+def test_it_is_in_what_is_installed() -> None:
+    """The builders say which files they would take."""
+    for builder in (WheelBuilder(str(ROOT)), SdistBuilder(str(ROOT))):
+        files = {file.distribution_path for file in builder.recurse_included_files()}
+        for name in ("assets/syncws.js", "assets/syncws.d.ts", "py.typed"):
+            assert any(path.endswith(f"syncws/{name}") for path in files), (builder, name)
