@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import hypothesis
 import pytest
 
 from syncws import CloseReason, RawSession
@@ -29,6 +30,12 @@ from .support.pairs import PATIENCE, Peer, tcp_pair
 # A shell without job control has what it starts in the background ignore SIGINT,
 # and so would the servers that tests start, and stop with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example may take depends on what else the machine does.
+hypothesis.settings.register_profile(
+    "syncws", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("syncws")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
