@@ -1,0 +1,40 @@
+"""The first programs that a reader runs: one chat with each framework, and the page."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+import websocket
+
+from ..support.pairs import PATIENCE
+from ..support.servers import gunicorn
+from .blocks import DOCS
+
+
+@pytest.mark.parametrize("framework", ["flask", "django", "wsgi"])
+def test_the_chat_of_the_first_page(framework: str, tmp_path: Path) -> None:
+    shutil.copy(DOCS / "start" / framework / "app.py", tmp_path)
+    shutil.copy(DOCS / "start" / "page.html", tmp_path)
+    with gunicorn("app:app", f"--chdir={tmp_path}") as server:
+        page = server.get("/")
+        assert page.ok
+        assert page.headers["Content-Type"].startswith("text/html")
+        assert page.content == (DOCS / "start" / "page.html").read_bytes()
+        with contextlib.ExitStack() as stack:
+            ann, bob = (
+                stack.enter_context(
+                    contextlib.closing(
+                        websocket.create_connection(server.url("/chat"), timeout=PATIENCE)
+                    )
+                )
+                for _ in range(2)
+            )
+            bob.send("Bob is here")  # and in the room, when he hears it
+            assert bob.recv() == "Bob is here"
+            ann.send("hello")
+            assert bob.recv() == "hello"
+        server.stop()
+        assert "Traceback" not in server.output
