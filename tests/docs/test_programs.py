@@ -37,6 +37,7 @@ from .blocks import PAGES, Block, blocks_of
 #: The pages that a test of their own runs as they are.
 RUN_ELSEWHERE = {
     "docs/coming-from/from-flask-sock.md": "tests.frameworks.test_from_flask_sock",
+    "docs/coming-from/from-channels.md": "tests.docs.test_from_channels",
     "docs/coming-from/from-websocket-client.md": "tests.docs.test_coming_from",
     "docs/coming-from/from-websockets.md": "tests.docs.test_coming_from",
     "docs/howto/testing.md": "tests.testing.test_pytest_plugin",
