@@ -22,6 +22,7 @@ from syncws.session import attending
 from syncws.session.opening import Opening
 from syncws.session.session import Session
 from syncws.system.tls import make_transport
+from syncws.system.transport import Transport
 
 from .support.certificates import make_certificate
 from .support.listening import Listener
@@ -124,13 +125,12 @@ def make_session(ends_with_its_test: ExitStack) -> MakeSession:
         sockets: tuple[socket.socket, socket.socket] | None = None,
         received: bytes = b"",
         started: bool = True,
+        transport: Callable[[socket.socket], Transport] = make_transport,
         **options: Any,
     ) -> tuple[Session, Peer]:
         ours, theirs = sockets or tcp_pair()
         environ = {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/test"}
-        session = Session(
-            Opening(make_transport(ours), Options(**options), environ, received=received)
-        )
+        session = Session(Opening(transport(ours), Options(**options), environ, received=received))
         peer = Peer(theirs)
         ends_with_its_test.callback(end, session, ours, peer)
         if started:
@@ -160,12 +160,16 @@ def make_raw(ends_with_its_test: ExitStack) -> MakeRaw:
     """The same of raw sessions."""
 
     def make(
-        *, received: bytes = b"", extensions: str = "", **options: Any
+        *,
+        received: bytes = b"",
+        extensions: str = "",
+        transport: Callable[[socket.socket], Transport] = make_transport,
+        **options: Any,
     ) -> tuple[RawSession, Peer]:
         ours, theirs = tcp_pair()
         session = RawSession(
             Opening(
-                make_transport(ours),
+                transport(ours),
                 Options(raw=True, **options),
                 {"REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711", "PATH_INFO": "/raw"},
                 extensions=extensions,

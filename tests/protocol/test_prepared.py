@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -175,19 +176,20 @@ def test_a_reset_ends_a_session_with_offers_that_wait(
         assert closed(received).code == 1006
 
 
-def test_offers_may_be_given_up_while_they_are_written(
-    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class GivenUp(deque[PreparedMessage]):
+    """Another thread gives all messages up just before the first one is taken out."""
+
+    def popleft(self) -> PreparedMessage:
+        self.clear()
+        return super().popleft()
+
+
+def test_offers_may_be_given_up_while_they_are_written(make_session: MakeSession) -> None:
     session, peer = make_session(timeout=PATIENCE)
     writer = session._writer
     assert all(session._offer(PreparedMessage(data), 5) for data in (BIG, "given up"))
-    may_write = writer._may_write_messages
-
-    def given_up_meanwhile() -> bool:
-        session._forget_offers(5)
-        return may_write()
-
-    monkeypatch.setattr(writer, "_may_write_messages", given_up_meanwhile)
+    with writer.write_lock:
+        writer._waiting = GivenUp(writer._waiting)
     sender = Background(session.send, "last")
     assert peer.receive() == BIG
     assert peer.receive() == "last"

@@ -91,16 +91,25 @@ def test_what_came_along_is_seen_to_though_the_handler_came_in_between(
     """The handler takes a message just when the ping thread is about to read in its place, so the
     ping thread can not. Then the handler is busy again at once."""
     session, peer = session_and_peer
-    stand_in = session._reader.stand_in
     turns: list[str | bytes] = []
 
-    def in_vain_at_first() -> bool:
-        if turns:
-            return stand_in()
-        turns.append(session.receive(0))
-        return False
+    class InVainAtFirst:
+        """The reader, as the ping thread sees it."""
 
-    monkeypatch.setattr(session._reader, "stand_in", in_vain_at_first)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(reader_of_session, name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setattr(reader_of_session, name, value)
+
+        def stand_in(self) -> bool:
+            if turns:
+                return reader_of_session.stand_in()
+            turns.append(session.receive(0))
+            return False
+
+    reader_of_session = session._reader
+    monkeypatch.setattr(session._attending, "_reader", InVainAtFirst())
     peer.send_bytes(frame(1, b"first") + frame(1, b"second") + peer.protocol.send(Ping(b"behind")))
     assert session.receive(PATIENCE) == "first"
     assert peer.expect_pong() == b"behind"
@@ -149,25 +158,24 @@ def test_a_callback_that_leaves_does_not_leave_the_session_alone(
 
 
 def test_what_came_along_while_another_stood_in_does_not_wait_either(
-    session_and_peer: Both, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+    make_session: MakeSession, quick_stand_in: None
 ) -> None:
     """The handler comes back for one message, and that does not wake up the ping thread."""
-    session, peer = session_and_peer
-    wait = Transport.wait
     waiting, overlooking = threading.Event(), threading.Event()
 
-    def overlook(transport: Transport, **arguments: Any) -> bool:
-        if arguments.get("wake") is None:  # not the ping thread's
-            return wait(transport, **arguments)
-        if overlooking.is_set():
-            arguments["read"] = False
-        waiting.set()
-        try:
-            return wait(transport, **arguments)
-        finally:
-            waiting.clear()
+    class Overlooking(Transport):
+        def wait(self, **arguments: Any) -> bool:
+            if arguments.get("wake") is None:  # not the ping thread's
+                return super().wait(**arguments)
+            if overlooking.is_set():
+                arguments["read"] = False
+            waiting.set()
+            try:
+                return super().wait(**arguments)
+            finally:
+                waiting.clear()
 
-    monkeypatch.setattr(Transport, "wait", overlook)
+    session, peer = make_session(transport=Overlooking)
     peer.ping(b"somebody stands in")
     peer.expect_pong()
     assert waiting.wait(PATIENCE)
@@ -333,11 +341,12 @@ def test_the_ping_thread_does_not_wake_for_each_message(
 def test_without_descriptors_the_deadlines_still_hold(
     make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, quick_stand_in: None
 ) -> None:
-    def fail() -> tuple[int, int]:
+    def fail(*arguments: int) -> int:
         raise OSError("too many open files")
 
-    monkeypatch.setattr("syncws.system.wakeup._open", fail)
     session, peer = make_session(ping_interval=None, close_timeout=0.2)
+    monkeypatch.setattr("os.eventfd", fail, raising=False)
+    monkeypatch.setattr("os.pipe", fail)
     peer.ping()
     peer.expect_pong()
     session._start_closing(CloseReason(1001, "", "shutdown"))
@@ -377,6 +386,8 @@ def test_only_a_session_whose_handler_is_away_has_a_ping_thread(
 ) -> None:
     session, peer = make_session(ping_interval=0.02, timeout=PATIENCE)
     received = Background(session.receive)
+    # On a busy machine the handler's thread may start late, so that it was away at first.
+    wait_until(lambda: session._reader.busy and not ping_threads())
     for _ in range(10):
         peer.pong(peer.expect_ping())
         assert not ping_threads(), "the clock sees to an idle one"

@@ -289,9 +289,12 @@ class Dribble(Transport):
 
 
 def test_a_peer_that_dribbles_does_not_stretch_the_timeouts(make_raw: MakeRaw) -> None:
-    session, _ = make_raw(received=frame(2, b"x" * 10_000_000)[:14], max_message_size=10_000_000,
-                          close_timeout=0.05)  # fmt: skip
-    session._transport.__class__ = Dribble
+    session, _ = make_raw(
+        transport=Dribble,
+        received=frame(2, b"x" * 10_000_000)[:14],
+        max_message_size=10_000_000,
+        close_timeout=0.05,
+    )
     with pytest.raises(TimeoutError):
         session.receive_frame(0)
     session._end(CloseReason())

@@ -37,13 +37,17 @@ CLOSE = Frame(Opcode.CLOSE, (1000).to_bytes(2, "big") + b"bye")
 
 
 class Full(Transport):
-    """A connection whose peer does not read, with room for one byte."""
+    """A connection whose peer does not read, with room for one byte, until it ``reads``."""
+
+    reads = False
 
     def send_now(self, data: bytes | memoryview) -> int:
+        if self.reads:
+            return super().send_now(data)
         return 0 if self.sent else super().send_now(data[:1])
 
     def wait(self, *, write: bool = False, **others: Any) -> bool:
-        return not write and super().wait(**others)
+        return (self.reads or not write) and super().wait(write=write, **others)
 
 
 def test_the_server_sends_1001_and_frames_still_arrive(raw_and_peer: Both) -> None:
@@ -117,13 +121,14 @@ def test_the_servers_close_waits_for_the_frame_being_written(make_raw: MakeRaw) 
 
 @pytest.mark.parametrize("last_chance", ["a frame written", "the handler returns", "the deadline"])
 def test_the_servers_close_waits_for_room(make_raw: MakeRaw, last_chance: str) -> None:
-    session, peer = make_raw()
-    session._transport.__class__ = Full
+    session, peer = make_raw(transport=Full)
+    transport = session._transport
+    assert isinstance(transport, Full)
     session._start_closing(GOING_AWAY)
     assert session._transport.sent == 1
     session._start_closing(GOING_AWAY)
     assert session._transport.sent == 1
-    session._transport.__class__ = Transport
+    transport.reads = True
     ending = None
     if last_chance == "a frame written":
         with pytest.raises(syncws.ConnectionClosedOK):

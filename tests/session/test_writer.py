@@ -8,6 +8,7 @@ import pytest
 
 import syncws
 from syncws import CloseReason, Session
+from syncws.system.transport import Transport
 
 from ..conftest import MakeSession
 from ..support import faults
@@ -122,18 +123,21 @@ def test_endless_timeouts_are_as_good_as_any(make_session: MakeSession, timeout:
     assert session.wait_closed(PATIENCE) == CloseReason(1000, "", "local")
 
 
+class Interrupted(Transport):
+    """A signal handler raises while a thread waits for room."""
+
+    def wait(self, *, write: bool = False, **others: Any) -> bool:
+        if write:
+            raise KeyboardInterrupt
+        return super().wait(write=write, **others)
+
+
 def test_a_write_that_is_interrupted_leaves_no_cut_frame_behind(
-    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+    make_session: MakeSession,
 ) -> None:
-    session, _ = make_session()
-
-    def interrupted(*arguments: Any, **options: Any) -> bool:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(session._transport, "wait", interrupted)
+    session, _ = make_session(transport=Interrupted)
     with pytest.raises(KeyboardInterrupt):
         session.send(BIG)
-    monkeypatch.undo()
     with pytest.raises(syncws.ConnectionClosedError):
         session.send("inside the frame that was cut")
 

@@ -15,7 +15,6 @@ import pytest
 
 from syncws.system.tls import TlsTransport
 from syncws.system.transport import DeadlineError
-from syncws.system.wakeup import Wakeup
 
 from ..support.background import Background
 from ..support.pairs import PATIENCE, tcp_pair
@@ -99,6 +98,10 @@ def test_a_reader_that_takes_the_bytes_lets_the_write_go_on(blocked: Pair) -> No
     assert transport.wait(write=True, timeout=PATIENCE), "nothing is left to poll() for"
 
 
+def no_descriptor(*arguments: int) -> int:
+    raise OSError("too many open files")
+
+
 @pytest.mark.parametrize("descriptors", [True, False])
 def test_a_reader_wakes_a_write_that_waits(
     blocked: Pair, monkeypatch: pytest.MonkeyPatch, descriptors: bool
@@ -123,7 +126,8 @@ def test_a_reader_wakes_a_write_that_waits(
     original = select.poll
     monkeypatch.setattr("syncws.system.transport.select.poll", Poll)
     if not descriptors:
-        monkeypatch.setattr(Wakeup, "fileno", lambda self: None)
+        monkeypatch.setattr("os.eventfd", no_descriptor, raising=False)
+        monkeypatch.setattr("os.pipe", no_descriptor)
     waiting = Background(transport.wait, write=True, timeout=PATIENCE if descriptors else 0.1)
     assert waits.wait(PATIENCE)
     step(peer)
