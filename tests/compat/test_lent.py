@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -19,13 +20,17 @@ from ..support.servers import Server, gunicorn, werkzeug
 APP = "tests.support.compat_eager_app"
 
 
-@pytest.fixture(scope="module", params=["worker", "gthread", "gthread TLS", "flask", "flask TLS"])
+@pytest.fixture(
+    scope="module", params=["worker", "serve", "gthread", "gthread TLS", "flask", "flask TLS"]
+)
 def server(
     request: pytest.FixtureRequest, certificate: tuple[Path, Path]
 ) -> Iterator[tuple[Server, bool]]:
     name, _, tls = request.param.partition(" ")
     key, cert = certificate
-    if name == "flask":
+    if name == "serve":
+        started = Server(["-m", "syncws", "serve", "--port=0", f"{APP}:app"], r"127\.0\.0\.1:(\d+)")
+    elif name == "flask":
         files = [f"--cert={cert}", f"--key={key}"] if tls else []
         started = werkzeug(f"{APP}:app", *files)
     else:
@@ -64,9 +69,9 @@ def end_of(peer: Peer) -> int:
     return code
 
 
-def open_sessions(server: Server, tls: bool) -> int:
-    request = b"GET /open HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    _, sock, rest = exchange(server.port, request, tls=context() if tls else None)
+def open_sessions(server: Server, tls: bool, query: str = "") -> int:
+    request = f"GET /open{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    _, sock, rest = exchange(server.port, request.encode(), tls=context() if tls else None)
     with sock:
         return int(rest or sock.recv(100))
 
@@ -84,6 +89,9 @@ def test_f1_a_session_that_is_left_open_ends_with_its_request(
         assert peer.receive() == "open"
         assert end_of(peer) == code
     wait_until(lambda: open_sessions(running, tls) == 0)
+    after = f"?after-{path[1:]}"
+    open_sessions(running, tls, after)
+    running.wait_for_line(re.escape(after))  # what came before has been read
     output = "\n".join(running.lines[lines:])
     assert output.count("Traceback") == (3 if path == "/raises" else 0), output
 
