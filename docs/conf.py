@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import syncws
 
 project = "syncws"
@@ -26,6 +29,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+maximum_signature_line_length = 80
 # A reference in a docstring that leads nowhere is a warning. The types in signatures are not all
 # documented here: some are Python's, and some are internal.
 nitpicky = True
@@ -38,3 +42,45 @@ html_static_path = ["_static"]
 # Prompts are not copied.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+
+
+def restore_modules() -> None:
+    """Classes say that they are of the module ``syncws``, where users find them. autodoc reads the
+    comments ``#:`` of their attributes in the module that really has them."""
+    for path, module in list(sys.modules.items()):
+        if path.startswith("syncws."):
+            for name in set(getattr(module, "__all__", ())) & set(syncws.__all__):
+                getattr(module, name).__module__ = path
+
+
+#: syncws makes these objects, not its users, who need not see the arguments.
+MADE_BY_SYNCWS = {
+    "syncws.ClientSession",
+    "syncws.Codec",
+    "syncws.ConnectionClosed",
+    "syncws.ConnectionClosedError",
+    "syncws.ConnectionClosedOK",
+    "syncws.HandshakeError",
+    "syncws.InvalidMessage",
+    "syncws.Joined",
+    "syncws.RawSession",
+    "syncws.SendTimeoutError",
+    "syncws.Server",
+    "syncws.Session",
+    "syncws.Stats",
+    "syncws.TypedSession",
+    "syncws.session.outgoing.Outgoing",
+    "syncws.testing.Peer",
+    "syncws.worker.WebSocketWorker",
+}
+
+
+def hide_constructor(
+    app: Any, kind: str, name: str, thing: Any, options: Any, signature: Any, returned: Any
+) -> tuple[str, None] | None:
+    return ("", None) if name in MADE_BY_SYNCWS else None
+
+
+def setup(app: Any) -> None:
+    restore_modules()
+    app.connect("autodoc-process-signature", hide_constructor)
