@@ -1,3 +1,3 @@
 """The version of syncws, for the package, its metadata and the client's User-Agent."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"

@@ -47,6 +47,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "examples.django_chat.urls"
 WSGI_APPLICATION = "examples.django_chat.wsgi.application"
 STATIC_URL = "static/"
+STATICFILES_DIRS = [FOLDER.parent / "static"]  # the look that all examples share
 LOGIN_REDIRECT_URL = "/"
 
 SYNCWS = {

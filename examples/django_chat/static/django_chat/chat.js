@@ -8,6 +8,7 @@ const socket = new WebSocket(`${scheme}://${location.host}/ws/${room}/`);
 
 function showState(state) {
   document.getElementById("state").textContent = state;
+  document.getElementById("state").classList.toggle("open", socket.readyState === WebSocket.OPEN);
 }
 
 socket.onopen = () => showState("connected");
@@ -21,6 +22,7 @@ socket.onmessage = (event) => {
   const line = document.createElement("li");
   line.textContent = `${said.name}: ${said.text}`; // text, never HTML
   lines.append(line);
+  lines.scrollTop = lines.scrollHeight;
 };
 text.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && text.value) {
