@@ -22,7 +22,7 @@ from ..system.logs import logger
 from . import wire
 from .bus import Arrived, Bus, MisuseError, Present, RefusedError
 from .history import POSITION_KEPT, History, Missed
-from .redis_commands import TIMEOUT, Commands
+from .redis_commands import FAILURES, TIMEOUT, Commands
 from .redis_listener import Listener
 from .redis_scripts import APPEND, COUNT, PRESENT, READ
 from .wire import NOTHING, Envelope, Position
@@ -208,7 +208,7 @@ class RedisBus(Bus):
             self._worked("commands")
             self.refused(what, exc)
             raise RefusedError(f"the bus has refused ({exc})") from exc
-        except (redis.RedisError, OSError) as exc:
+        except FAILURES as exc:
             self._failed(exc)
             raise HubError(f"the bus can not be reached ({exc})") from exc
         self._worked("commands")
@@ -322,7 +322,7 @@ class RedisBus(Bus):
     def _look_for_old(self) -> None:
         try:
             found = self._commands.old_processes()
-        except redis.RedisError:
+        except FAILURES:
             return  # not permitted, for one: it is a courtesy
         if found:
             logger.warning(

@@ -5,6 +5,7 @@ All keys of a room have one hash tag, so that a script may use them together in 
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import redis
@@ -13,7 +14,9 @@ from redis.cluster import RedisCluster
 from redis.exceptions import (
     AskError,
     ClusterDownError,
+    MovedError,
     NoScriptError,
+    RedisClusterException,
     ResponseError,
     TryAgainError,
 )
@@ -21,10 +24,18 @@ from redis.retry import Retry
 
 from .redis_scripts import Script
 
-__all__ = ["TIMEOUT", "Commands", "client_for"]
+__all__ = ["FAILURES", "TIMEOUT", "Commands", "client_for"]
+
+#: What redis-py raises when a server can not be reached, or refuses. Where no node of a cluster
+#: can be reached it raises something that is no ``RedisError``.
+FAILURES = (redis.RedisError, RedisClusterException, OSError)
 
 #: Seconds that a command may take.
 TIMEOUT = 5.0
+
+#: Probes of an idle connection: seconds before the first, seconds between two, and how many may
+#: stay without an answer. AWS's balancers forget a connection after 350 s, Azure's after 240 s.
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 #: In front of every channel and key. The number changes with the format.
 PREFIX = b"syncws:2:"
@@ -95,24 +106,35 @@ class Commands:
         command was written.
         """
         error: Exception = redis.ConnectionError("the cluster is being changed")
+        asked: Any = None
         for _ in range(2 if not self.cluster else 6):
-            pool = self._pool(key)
+            pool, asking = asked or self._pool(key), asked is not None
+            asked = None
             try:
                 connection = pool.get_connection()
             except redis.ConnectionError as exc:
                 error = exc
-                self._look_for_nodes()
+                self.look_for_nodes()
                 continue
             try:
                 try:
+                    if asking:
+                        connection.send_command("ASKING")
+                        connection.read_response()
                     connection.send_command(*command)
                 except redis.ConnectionError as exc:
                     error = exc
                     continue
                 return connection.read_response()
-            except (AskError, TryAgainError, ClusterDownError):
-                # That node of a cluster has not done it.
-                self._look_for_nodes()
+            except (AskError, TryAgainError, ClusterDownError) as exc:
+                # That node of a cluster has not done it. While a slot moves, a script finds all of
+                # its keys on one node or does not run.
+                if isinstance(exc, TryAgainError):
+                    error = exc
+                if isinstance(exc, AskError) and not isinstance(exc, MovedError):
+                    asked = self._pool_of(self.client.get_node(host=exc.host, port=exc.port))
+                if asked is None:
+                    self.look_for_nodes()
             except ResponseError:
                 raise
             except BaseException:
@@ -122,17 +144,19 @@ class Commands:
                 pool.release(connection)
         raise error
 
-    def _look_for_nodes(self) -> None:
+    def look_for_nodes(self) -> None:
+        """Ask a cluster which node has which keys now."""
         if self.cluster:
             self.client.nodes_manager.initialize()
 
     def _pool(self, key: bytes) -> Any:
         if not self.cluster:
             return self.client.connection_pool
-        node = self.client.get_node_from_key(key)
-        if node is None:
-            raise redis.ConnectionError("no node of the cluster has this key")
-        return self.client.get_redis_connection(node).connection_pool
+        return self._pool_of(self.client.get_node_from_key(key))
+
+    def _pool_of(self, node: Any) -> Any:
+        """The connections to a node of a cluster; None for a node that is not known."""
+        return None if node is None else self.client.get_redis_connection(node).connection_pool
 
     def run_once(self, script: Script, keys: list[bytes], *arguments: Any) -> Any:
         """Run a script at most once."""
@@ -171,12 +195,25 @@ class Commands:
 
 
 def client_for(url: str) -> Any:
-    """A client of the hub's own."""
+    """A client of the hub's own.
+
+    It tries again when a connection is lost, and not when Redis does not answer in time. The
+    system looks after idle connections, so that a NAT between does not forget them.
+    """
+    options: dict[str, Any] = {}
+    if not url.startswith("unix:"):
+        options["socket_keepalive"] = True
+        options["socket_keepalive_options"] = {
+            getattr(socket, name): value
+            for name, value in KEEPALIVE.items()
+            if hasattr(socket, name)
+        }
     return redis.Redis.from_url(
         url,
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        **options,
     )
 
 

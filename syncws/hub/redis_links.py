@@ -89,7 +89,11 @@ class Links:
         self._link_of: dict[str, Link] = {}
 
     def open(self, channel: bytes) -> None:
-        """Connect. In a cluster each room connects to its own node."""
+        """Connect. In a cluster each room connects to its own node.
+
+        Another node may have taken the place of one that has failed: the cluster is asked.
+        """
+        self._commands.look_for_nodes()
         if not self._commands.sharded():
             self._link(channel).subscribe(channel)
 

@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 from ..system.logs import logger
 from ..system.wakeup import Wakeup
 from . import wire
-from .redis_commands import TIMEOUT, Commands
+from .redis_commands import FAILURES, TIMEOUT, Commands
 from .redis_links import Links
 from .redis_scripts import ENTER, LEAVE, TOUCH
 
@@ -189,7 +189,7 @@ class Listener:
             self._stale.update(self._counts)
             self._stale_present.update(self._present)
             self._changed.notify_all()
-        if not isinstance(exc, (redis.RedisError, OSError)):
+        if not isinstance(exc, FAILURES):
             logger.exception("the thread of the hub's bus failed, and starts again")
         self._owner.lost(exc, gap=gap)
 
@@ -287,7 +287,7 @@ class Listener:
             calls += [self._enter(*key, info, publish) for key, info in present.items()]
             results = self._commands.run_all(calls)
             self._owner.reached()
-        except (redis.RedisError, OSError) as exc:
+        except FAILURES as exc:
             self._owner.refused("count members", exc)
             self._tell_again = monotonic() + TELL_AGAIN
             results = [exc] * len(keys)
@@ -339,7 +339,7 @@ class Listener:
             call()
         except ResponseError as exc:
             self._owner.refused("read the history", exc)
-        except redis.RedisError:
+        except FAILURES:
             raise
         except Exception:  # which is no reason to lose the others
             logger.exception("a message to %r could not be delivered", room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -196,6 +197,35 @@ def test_a_redis_that_hangs_holds_up_each_sender_once(
             return here.connected and peer.receive() == "again"
 
         wait_until(heard)
+
+
+def test_a_redis_that_takes_connections_and_says_nothing_is_tried_once(stack: ExitStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}?socket_timeout=0.1"
+        calls: list[Callable[[Hub], object]] = [
+            lambda hub: hub.send("a", "x"),
+            lambda hub: hub.count("a"),
+            lambda hub: hub.presence("a"),
+            lambda hub: hub.history("a"),
+        ]
+        for call in calls:
+            call(hub(stack, url, history=History()))
+            silent.accept()[0].close()
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+
+
+def test_the_system_looks_after_connections_that_are_idle(
+    server: RedisServer, stack: ExitStack
+) -> None:
+    here = hub(stack, server.url)
+    here.send("a", "x")
+    bus: Any = here._bus
+    connection = bus._commands.client.connection_pool.get_connection()
+    sock = connection._sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
 
 def test_a_redis_that_is_down_from_the_start_is_logged_once(

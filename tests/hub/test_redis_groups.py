@@ -94,6 +94,90 @@ def test_f6_rooms_in_a_cluster(
             assert [json.loads(three.receive())["n"] for _ in range(2)] == [1, 2]
 
 
+def slot_of(made: Hub, room: str) -> int:
+    bus: Any = made._bus
+    return int(bus._commands.client.keyslot(bus._commands.channel(room)))
+
+
+@pytest.mark.load
+def test_messages_are_kept_while_their_room_moves_to_another_node(
+    cluster: Cluster, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here, there = (
+        hub(stack, cluster.client(), history=History(), on_bus_lost="raise") for _ in range(2)
+    )
+    session, peer = make_session()
+    with there.join("a", session):
+        slot = slot_of(here, "a")
+        ids = [here.send("a", "0")]
+        cluster.begin_to_move(slot)
+        ids += [here.send("a", str(number)) for number in (1, 2)]
+        assert [str(id).split("-")[1] for id in ids] == ["1", "2", "3"]
+        assert here.history("a") == ["0", "1", "2"]
+        cluster.move(slot)
+        assert [peer.receive() for _ in range(3)] == ["0", "1", "2"]
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("history", [None, History()], ids=["without", "with"])
+def test_f6_a_replica_takes_the_place_of_a_node_that_has_failed(
+    tmp_path: Path,
+    stack: ExitStack,
+    make_session: MakeSession,
+    history: History | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_listener, "RETRY_MAX", 0.2)
+    cluster = Cluster(tmp_path, replicas=3)
+    stack.callback(cluster.kill)
+    here, there = (hub(stack, cluster.client(), history=history) for _ in range(2))
+    (first, one), (second, two) = make_session(), make_session()
+    with here.join("a", first, member="ann"), there.join("a", second):
+        here.send("a", "before")
+        assert one.receive() == two.receive() == "before"
+        node = cluster.node_of(slot_of(here, "a"))
+        call(node, "WAIT", 1, 1000)
+        node.kill()
+        wait_until(lambda: here.gaps == there.gaps == 1)
+        replica = cluster.replicas[cluster.servers.index(node)]
+        here.send("a", "meanwhile")
+        assert one.receive() == "meanwhile"
+        assert here.undelivered == 1
+        wait_until(lambda: call(replica, "ROLE")[0] == b"master")
+        wait_until(lambda: here.connected and there.connected and there.count("a") == 2)
+        assert there.presence("a") == {"ann": None}
+        sent = here.send("a", "after")
+        assert one.receive() == two.receive() == "after"
+        if history is not None:
+            assert str(sent).split("-")[1] == "2"
+            assert there.history("a") == ["before", "after"]
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("history", [None, History()], ids=["without", "with"])
+def test_f6_a_cluster_that_is_away_ends_no_session(
+    cluster: Cluster,
+    stack: ExitStack,
+    make_session: MakeSession,
+    history: History | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    here = hub(stack, cluster.client(), history=history)
+    session, peer = make_session()
+    with here.join("a", session, member="ann"):
+        cluster.kill()
+        for number in range(3):
+            assert here.send("a", str(number)) is None
+            assert peer.receive() == str(number)
+        assert here.count("a") == 1
+        assert here.presence("a") == {"ann": None}
+        here.disconnect("a", 1008, "out")
+        assert peer.answer_close() == (1008, "out")
+        wait_until(lambda: here.gaps == 1)
+    assert here.undelivered == 4
+    assert not [r for r in caplog.records if r.exc_info], "no traceback"
+
+
 @pytest.mark.load
 @pytest.mark.parametrize("history", [None, History()], ids=["without", "with"])
 def test_f6_a_failover_subscribes_again_and_counts_a_gap(
