@@ -26,10 +26,15 @@ Arrived = Callable[[str, Envelope, Position | None], None]
 
 
 class Present(NamedTuple):
-    """The members of a room by name, and after how many seconds that changes by itself."""
+    """The members of a room by name, and after how many seconds that changes by itself.
+
+    ``complete`` is false when the server has lost members, and not all processes have told it
+    again: who is missing has not left.
+    """
 
     members: dict[str, Any]
     changes_in: float | None
+    complete: bool = True
 
 
 class RefusedError(HubError):

@@ -26,7 +26,7 @@ OnPresence = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 LOOK_EVERY = 0.05
 #: Seconds after which a room is looked at though nothing was heard: a process may have died.
 LOOK_ANYWAY = 10.0
-#: Seconds before looking again when the bus could not be asked.
+#: Seconds before looking again when the bus could not be asked, or does not know all members.
 LOOK_AGAIN = 1.0
 
 
@@ -126,11 +126,14 @@ class Watcher:
             known = self._known.get(room)
             if known is None:
                 return
-            self._known[room] = present.members
+            members = present.members if present.complete else {**known, **present.members}
+            self._known[room] = members
             wait = LOOK_ANYWAY if present.changes_in is None else present.changes_in + 0.001
+            if not present.complete:
+                wait = min(wait, LOOK_AGAIN)
             self._due[room] = min(self._due[room], monotonic() + min(LOOK_ANYWAY, wait))
-        joined = {name: info for name, info in present.members.items() if name not in known}
-        left = {name: info for name, info in known.items() if name not in present.members}
+        joined = {name: info for name, info in members.items() if name not in known}
+        left = {name: info for name, info in known.items() if name not in members}
         if joined or left:
             for callback in self.callbacks:
                 try:

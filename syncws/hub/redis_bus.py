@@ -7,7 +7,6 @@ not stop what it goes on doing.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -180,12 +179,15 @@ class RedisBus(Bus):
 
     def present(self, room: str) -> Present:
         keys = [self._commands.key(room, b"members"), self._commands.key(room, b"counts")]
-        changes, *pairs = self._call("list members", lambda: self._commands.run(PRESENT, keys))
+        changes, known, *pairs = self._call(
+            "list members", lambda: self._commands.run(PRESENT, keys, self.process.hex())
+        )
         members = {
-            name.decode(errors="replace"): _from_json(info)
+            name.decode(errors="replace"): wire.from_json(info)
             for name, info in zip(pairs[::2], pairs[1::2], strict=True)
         }
-        return Present(members, None if changes < 0 else changes / 1000)
+        complete = bool(known) and self._listener.complete(room)  # in this order
+        return Present(members, None if changes < 0 else changes / 1000, complete)
 
     def _log_keys(self, room: str) -> list[bytes]:
         return [self._commands.key(room, b"log"), self._commands.key(room, b"last")]
@@ -391,10 +393,3 @@ class RedisBus(Bus):
         if follows or room not in self._delivered:
             self._arrived(room, envelope, position)
             self._delivered[room] = position
-
-
-def _from_json(info: bytes) -> Any:
-    try:
-        return json.loads(info)
-    except (ValueError, RecursionError):
-        return None  # not written by a hub

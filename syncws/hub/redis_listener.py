@@ -42,6 +42,9 @@ TELL_AGAIN = 1.0
 #: Seconds before connecting again: the first time, and at most.
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
+#: Seconds for which members of a room may be missing after Redis has lost them: until then each
+#: process has connected again, or has given its next sign of life.
+DOUBT = ALIVE_EVERY + RETRY_MAX
 
 
 class Owner(Protocol):
@@ -75,6 +78,11 @@ class Listener:
         # What Redis has to be told of.
         self._stale: set[str] = set()
         self._stale_present: set[tuple[str, str]] = set()
+        # The rooms here that Redis has been told of, those of which it is being told again, and
+        # until when (monotonic) it may not know all members of a room.
+        self._written: set[str] = set()
+        self._telling: set[str] = set()
+        self._doubted: dict[str, float] = {}
         # Changes made, and changes that Redis knows of.
         self._ticket = self._known = 0
         # How often connecting has failed, or a connection was lost.
@@ -144,6 +152,14 @@ class Listener:
             ticket = self._ticket = self._ticket + 1
         self._wakeup.set()
         return ticket
+
+    def complete(self, room: str) -> bool:
+        """Whether all processes have told Redis who is in a room.
+
+        Ask this after you have asked Redis for the members.
+        """
+        with self._changed:
+            return room not in self._telling and monotonic() >= self._doubted.get(room, 0.0)
 
     def check(self) -> None:
         """A command has failed: find out when Redis is there again."""
@@ -280,6 +296,8 @@ class Listener:
     def _write(self, counts: dict[str, int], present: dict[tuple[str, str], str | None]) -> None:
         """Write down who is here. When that fails it is done later: listening goes on."""
         keys: list[Any] = [*counts, *present]
+        with self._changed:
+            self._telling |= self._written & counts.keys()
         try:
             self._commands.ping()
             publish = self._commands.publish_command()
@@ -291,6 +309,7 @@ class Listener:
             self._owner.refused("count members", exc)
             self._tell_again = monotonic() + TELL_AGAIN
             results = [exc] * len(keys)
+        self._note_written(dict(zip(counts, results, strict=False)), counts)
         news: set[str] = set()
         for key, result in zip(keys, results, strict=True):
             if isinstance(result, Exception):
@@ -306,6 +325,20 @@ class Listener:
             if again:
                 self._stale_present |= again
                 self._tell_again = monotonic()
+
+    def _note_written(self, results: dict[str, Any], counts: dict[str, int]) -> None:
+        """Redis has been told of rooms. One that is news to it, and was not before, it has lost."""
+        with self._changed:
+            for room, result in results.items():
+                failed = isinstance(result, Exception)
+                if room in self._written and (failed or result):
+                    self._doubted[room] = monotonic() + DOUBT
+                self._telling.discard(room)
+                if not counts[room]:
+                    self._written.discard(room)
+                    self._doubted.pop(room, None)
+                elif not failed:
+                    self._written.add(room)
 
     def _touch(self, room: str, count: int) -> Any:
         keys = [self._commands.key(room, b"counts"), self._commands.key(room, b"members")]

@@ -186,8 +186,9 @@ redis.call(ARGV[4], ARGV[3], ARGV[5])
 return 1
 """)
 
-#: The members of a room. KEYS: members, counts. Gives after how many milliseconds that changes
-#: by itself (-1: it does not), and pairs of member and information.
+#: The members of a room. KEYS: members, counts. ARGV: process. Gives after how many milliseconds
+#: that changes by itself (-1: it does not), whether the process is known to have members in the
+#: room, and pairs of member and information.
 PRESENT = Script("""
 local alive = {}
 local counts = redis.call('HGETALL', KEYS[2])
@@ -195,7 +196,7 @@ for i = 1, #counts, 2 do
     local ends = counts[i + 1]:match('^%d+ (%d+)$')
     alive[counts[i]] = ends and tonumber(ends) > now
 end
-local answer, changes = {-1}, -1
+local answer, changes = {-1, alive[ARGV[1]] and 1 or 0}, -1
 local here, leaving = {}, {}
 local members = redis.call('HGETALL', KEYS[1])
 for i = 1, #members, 2 do

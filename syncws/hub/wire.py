@@ -12,11 +12,19 @@ this format is thrown away.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Envelope", "OtherVersionError", "Position", "Publication", "parse_publication"]
+__all__ = [
+    "Envelope",
+    "OtherVersionError",
+    "Position",
+    "Publication",
+    "from_json",
+    "parse_publication",
+]
 
 VERSION = b"2"
 
@@ -145,3 +153,11 @@ def parse_publication(data: bytes) -> Publication | None:
         return Publication(envelope, None, 0)
     position = Position(match[1].decode(), int(match[2]), int(match[3]))
     return Publication(envelope, position, int(match[4]))
+
+
+def from_json(info: bytes) -> Any:
+    """What a hub has written as JSON; None for what was not written by a hub."""
+    try:
+        return json.loads(info)
+    except (ValueError, RecursionError):
+        return None

@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import redis
 
 from syncws import History, Hub, PreparedMessage
-from syncws.hub import presence
+from syncws.hub import presence, redis_listener
 
 from ..conftest import MakeSession
 from ..support.background import BIG, Background, wait_until
@@ -105,6 +106,88 @@ def test_a_callback_that_fails_is_logged_and_called_again(
     assert caplog.text.count("an on_presence callback for") >= 2
 
 
+@pytest.mark.parametrize("lose", ["restart", "wipe"])
+def test_f4_nobody_has_left_when_redis_has_lost_the_members(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+    lose: str,
+) -> None:
+    """The processes tell it again who is there, one after the other."""
+    for constant in ("LOOK_ANYWAY", "LOOK_AGAIN"):
+        monkeypatch.setattr(presence, constant, 0.02)
+    monkeypatch.setattr(redis_listener, "ALIVE_EVERY", 0.02)
+    monkeypatch.setattr(redis_listener, "DOUBT", 60.0)
+    here, there = Hub(server.url), Hub(server.url)
+    stack.callback(here.close)
+    stack.callback(there.close)
+    changes = changes_of(here)
+    watcher: Any = here._watcher
+    present, looks = watcher._present, queue.Queue[set[str]]()
+
+    def look(room: str) -> Any:
+        found = present(room)
+        looks.put(set(found.members))
+        return found
+
+    watcher._present = look
+
+    def looked(*members: str) -> None:
+        """Redis has said a few times that these are the members."""
+        for _ in range(3):
+            wait_until(lambda: looks.get(timeout=PATIENCE) == set(members))
+
+    listener: Any = getattr(there._bus, "_listener")  # noqa: B009  # of the bus over Redis
+    let, write = threading.Event(), listener._write
+
+    def late(*told: Any) -> None:
+        if not let.is_set():
+            raise redis.ConnectionError("as it was told")
+        write(*told)
+
+    with here.join("a", make_session()[0], member="ann"):
+        assert changes.get(timeout=PATIENCE) == ("a", {"ann": None}, {})
+        with there.join("a", make_session()[0], member="bob"):
+            assert changes.get(timeout=PATIENCE) == ("a", {"bob": None}, {})
+            listener._write = late
+            if lose == "restart":
+                server.kill()
+                server.start()
+            else:
+                with redis.Redis.from_url(server.url) as client:
+                    client.flushall()
+            looked("ann")
+            let.set()
+            looked("ann", "bob")
+            assert changes.empty()
+
+
+def test_those_who_do_not_come_back_have_left(
+    server: RedisServer,
+    stack: ExitStack,
+    make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for constant in ("LOOK_ANYWAY", "LOOK_AGAIN"):
+        monkeypatch.setattr(presence, constant, 0.02)
+    monkeypatch.setattr(redis_listener, "ALIVE_EVERY", 0.02)
+    monkeypatch.setattr(redis_listener, "DOUBT", 0.1)
+    here, there = Hub(server.url), Hub(server.url)
+    stack.callback(here.close)
+    stack.callback(there.close)
+    changes = changes_of(here)
+    with here.join("a", make_session()[0], member="ann"):
+        assert changes.get(timeout=PATIENCE) == ("a", {"ann": None}, {})
+        with there.join("a", make_session()[0], member="bob"):
+            assert changes.get(timeout=PATIENCE) == ("a", {"bob": None}, {})
+            there.close()
+            with redis.Redis.from_url(server.url) as client:
+                client.flushall()
+            assert changes.get(timeout=PATIENCE) == ("a", {}, {"bob": None})
+
+
+@pytest.mark.load
 def test_the_members_of_a_killed_worker_leave(
     server: RedisServer,
     stack: ExitStack,
@@ -119,7 +202,7 @@ def test_the_members_of_a_killed_worker_leave(
 import sys, time
 from syncws import Hub
 from syncws.hub import redis_listener
-redis_listener.ALIVE_FOR = 1.0
+redis_listener.ALIVE_FOR = 4.0
 redis_listener.ALIVE_EVERY = 0.1
 from tests.support.sessions import session_with_peer
 session, peer = session_with_peer()
@@ -132,6 +215,8 @@ time.sleep(60)
         with subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT
         ) as worker:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"joined\n"
             assert changes.get(timeout=PATIENCE) == ("a", {"bob": 1}, {})
             assert here.count("a") == 2
             os.kill(worker.pid, signal.SIGKILL)
