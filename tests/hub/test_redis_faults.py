@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from syncws import History, Hub, HubError, Session
-from syncws.hub import redis_links, redis_listener
+from syncws.hub import redis_bus, redis_links, redis_listener
 from syncws.hub.redis_bus import RedisBus
 
 from ..conftest import MakeSession
@@ -69,16 +69,18 @@ def test_a_redis_that_refuses_to_write_goes_on_publishing(
     stack: ExitStack,
     make_session: MakeSession,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     refuse: Callable[[redis.Redis], None],
     history: History | None,
 ) -> None:
+    monkeypatch.setattr(redis_listener, "SUBSCRIBE_TIMEOUT", 3 * PATIENCE)
     with redis.Redis.from_url(server.url) as client:
         refuse(client)
     here, there = (hub(stack, server.url, history=history) for _ in range(2))
     (first, one), (second, two) = make_session(), make_session()
     began = monotonic()
     with here.join("a", first, member="ann"), there.join("a", second):
-        assert monotonic() - began < redis_listener.SUBSCRIBE_TIMEOUT, "joining does not wait"
+        assert monotonic() - began < 2 * PATIENCE, "joining does not wait"
         for number in range(3):
             assert here.send("a", f'{{"number":{number}}}') is None, "it is not kept"
             assert one.receive() == two.receive() == f'{{"number":{number}}}'
@@ -176,9 +178,11 @@ def test_a_redis_that_hangs_holds_up_each_sender_once(
     server: RedisServer,
     stack: ExitStack,
     make_session: MakeSession,
+    monkeypatch: pytest.MonkeyPatch,
     history: History | None,
 ) -> None:
-    here = hub(stack, f"{server.url}?socket_timeout=0.3", history=history)
+    monkeypatch.setattr(redis_bus, "PAUSE", 60.0)
+    here = hub(stack, f"{server.url}?socket_timeout=1", history=history)
     session, peer = make_session()
     with here.join("a", session):
         server.hang()
@@ -186,7 +190,7 @@ def test_a_redis_that_hangs_holds_up_each_sender_once(
         for number in range(10):
             assert here.send("a", str(number)) is None
             assert peer.receive() == str(number)
-        assert monotonic() - began < 2
+        assert monotonic() - began < 8, "ten would take ten seconds"
         assert here.undelivered == 10
         assert not here.connected
         server.go_on()
