@@ -20,7 +20,7 @@ from syncws.flask import WebSockets
 
 app = Flask(__name__)
 # A page sends at most one stroke for each frame that the screen shows.
-websockets = WebSockets(app, max_message_size=16 * 1024, rate=syncws.Rate(60, burst=240))
+websockets = WebSockets(app, max_message_size=4 * 1024, rate=syncws.Rate(60, burst=240))
 
 STROKES = 5000
 hub = syncws.Hub(os.environ.get("REDIS_URL"), history=syncws.History(STROKES), queue=1000)
