@@ -139,9 +139,10 @@ def test_a_session_that_fails_is_no_refusal(worker: str) -> None:
         peer = open_session(server.port, "/forbidden", False, origin)
         assert peer.answer_close() == (3003, "not today")
         peer.close_socket()
-        peer = open_session(server.port, "/", False, origin)
+        peer = open_session(server.port, "/fails", False, origin)
         assert peer.receive() == "open"
         assert end_of(peer) == 1011
+        assert server.get("/opened").text == "2"
 
 
 def test_the_socket_is_an_ordinary_one_again(

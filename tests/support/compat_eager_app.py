@@ -10,6 +10,7 @@ from flask import Flask, request
 
 import syncws
 from syncws.compat.simple_websocket import ConnectionClosed, Server
+from syncws.flask import WebSockets
 
 app = Flask(__name__)
 
@@ -74,18 +75,22 @@ def plain(environ: Any, start_response: Any) -> Any:
     raise StopIteration
 
 
-def refuses(environ: Any, start_response: Any) -> Any:
-    """Pages can read what this application refuses, and it fails when its session is open."""
-    return _READABLE(environ, start_response)
+#: Pages can read what this application refuses, and it fails when its session is open.
+refuses = Flask(__name__)
+WebSockets(refuses, refuse="close")
 
 
-def _fails(environ: Any, start_response: Any) -> Any:
-    if environ["PATH_INFO"] == "/forbidden":
-        start_response("403 Forbidden", [("Content-Type", "text/plain")])
-        return [b"not today\n"]
-    Server(environ).send("open")
-    start_response("500 Internal Server Error", [("Content-Length", "0")])
-    return [b""]
+@refuses.route("/forbidden", websocket=True)
+def forbidden() -> Any:
+    return "not today", 403, {"Content-Type": "text/plain"}
 
 
-_READABLE = syncws.WebSocketMiddleware(_fails, refuse="close")
+@refuses.route("/fails", websocket=True)
+def fails() -> Any:
+    Server(request.environ).send("open")
+    return "", 500
+
+
+@refuses.get("/opened")
+def opened() -> str:
+    return str(syncws.stats().opened)
