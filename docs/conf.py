@@ -29,7 +29,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-maximum_signature_line_length = 80
+maximum_signature_line_length = 88
 # A reference in a docstring that leads nowhere is a warning. The types in signatures are not all
 # documented here: some are Python's, and some are internal.
 nitpicky = True
@@ -38,6 +38,8 @@ nitpick_ignore_regex = [("py:class", ".*")]
 html_theme = "furo"
 html_title = "syncws"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
+pygments_dark_style = "github-dark"
 
 # Prompts are not copied.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import runpy
 import shutil
 from pathlib import Path
 
 import pytest
 import websocket
 
+import syncws
+
+from ..support.browsers import Browser, needs_chromium
 from ..support.pairs import PATIENCE
 from ..support.servers import gunicorn
 from .blocks import DOCS
@@ -38,3 +42,20 @@ def test_the_chat_of_the_first_page(framework: str, tmp_path: Path) -> None:
             assert bob.recv() == "hello"
         server.stop()
         assert "Traceback" not in server.output
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.load
+def test_the_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DOCS / "start")
+    app = runpy.run_path(str(DOCS / "start" / "wsgi" / "app.py"))["app"]
+    browser = Browser(tmp_path)
+    try:
+        with syncws.serve(app, "127.0.0.1", 0) as server:
+            browser.open(f"http://127.0.0.1:{server.port}/")
+            browser.wait_until_enabled("send")
+            browser.type("hello <b>")
+            browser.wait_for("lines", "hello <b>")
+    finally:
+        browser.driver.quit()

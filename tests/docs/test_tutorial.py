@@ -193,6 +193,8 @@ def test_each_stage_in_a_browser(stage: int, browser: Browser) -> None:
         if stage > 2:
             browser.fill("room", "red")
             browser.wait_for("members", "Ann")
+        if stage < 4:
+            browser.wait_until_enabled("send")
         browser.type("hello <b>")
         browser.wait_for("lines", "hello <b>" if stage == 1 else "Ann hello <b>")
         if stage > 3:

@@ -55,6 +55,14 @@ class Browser:
         """Type into the input of this name, and send its form."""
         self.driver.find_element(By.NAME, name).send_keys(text, Keys.ENTER)
 
+    def wait_until_enabled(self, element: str) -> None:
+        def enabled(driver: Chrome) -> bool:
+            return driver.find_element(By.ID, element).is_enabled()
+
+        WebDriverWait(self.driver, 3 * PATIENCE, poll_frequency=0.05).until(
+            enabled, f"{element} is not enabled"
+        )
+
     def wait_for(self, element: str, text: str, timeout: float = 3 * PATIENCE) -> None:
         def shown(driver: Chrome) -> bool:
             return text in driver.find_element(By.ID, element).text
