@@ -11,6 +11,7 @@ puts messages into a bounded queue (``intake.py``).
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from threading import get_ident
 from time import monotonic, sleep
@@ -44,6 +45,10 @@ SECOND_READER = (
 
 # Releases the interpreter's lock, and lets others take it before it comes back.
 _give_way = getattr(os, "sched_yield", lambda: sleep(0))
+
+# Whether threads share the interpreter's lock. A free-threaded Python can turn it on later, when a
+# module is imported that needs it.
+_gil_is_on = getattr(sys, "_is_gil_enabled", lambda: True)
 
 
 class Reader(Intake):
@@ -239,9 +244,10 @@ class Reader(Intake):
 
     def _let_others_run(self) -> None:
         """A message was there already. A peer that sends faster than it is answered must not
-        keep the interpreter from the other sessions."""
+        keep the interpreter from the other sessions. Without the GIL it does not."""
         self._unwaited = 0
-        _give_way()
+        if _gil_is_on():
+            _give_way()
 
     def _take_queued(self) -> str | bytes | Part:
         """Take the oldest queued message. Only the thread in receive() does."""

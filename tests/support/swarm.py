@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ class SwarmPeer:
         self._events: list[Event] = []
         self._half_closed = False
         self.pings = 0
+        self._closing = asyncio.ensure_future(self._wait_closed())
 
     @classmethod
     async def open(cls, port: int, path: str, source: str = "127.0.0.1") -> SwarmPeer:
@@ -51,6 +53,12 @@ class SwarmPeer:
             peer.drop()
             raise AssertionError(f"the server refused a session: {head.decode('latin-1')}")
         return peer
+
+    async def _wait_closed(self) -> None:
+        """Take the error that has ended the connection: asyncio reports what nobody has taken, and
+        the peers that reset, drop or stall expect it."""
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     def _write(self, event: Event) -> None:
         self._writer.write(self._protocol.send(event))
