@@ -82,8 +82,8 @@ def chat(session: syncws.Session) -> None:
             session.send(line)
             after = json.loads(line)["id"]
     with here.join(ROOM, session), hub.join(ROOM, session, after=after, member=name) as joined:
-        if joined.gap or not after:
-            # Without an id there may have been first lines meanwhile; the page knows doubles.
+        if joined.gap or (joined.last_id and not after):
+            # Lines are missing, or the first ones came before the join. The page knows doubles.
             session.send_json({"type": "reload"})
             for line in hub.history(ROOM, limit=50):
                 session.send(line)

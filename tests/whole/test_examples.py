@@ -117,6 +117,17 @@ def test_chat(chat: Server) -> None:
         }
 
 
+def test_the_first_page_of_a_chat_gets_each_line_once() -> None:
+    with gunicorn("examples.chat:app") as server, contextlib.closing(join(server, "Ann")) as ann:
+        ann.send("one")
+        ann.send("two")
+        kinds = []
+        while not kinds or kinds[-1] != "two":
+            message = json.loads(ann.recv())
+            kinds.append(message["text"] if message["type"] == "say" else message["type"])
+    assert [each for each in kinds if each != "presence"] == ["here", "one", "two"]
+
+
 def test_chat_limits_what_a_message_may_be(chat: Server) -> None:
     with contextlib.closing(join(chat, "Ann")) as ann:
         next_of(ann, "here")
