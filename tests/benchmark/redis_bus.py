@@ -110,9 +110,9 @@ def section(runs: list[Costs], version: str) -> str:
         statistics.median(each) for each in zip(*(each[2:] for each in runs), strict=True)
     )
     return f"""
-`python -m tests.benchmark.redis_bus` measures a message of {SIZE} bytes from one process to another,
-over a Redis on the same machine. These figures are medians of {len(runs)} runs on {os.cpu_count()}
-cores, with Python {platform.python_version()} and Redis {version}.
+`python -m tests.benchmark.redis_bus` measures a message of {SIZE} bytes from one process to
+another, over a Redis on the same machine. These figures are medians of {len(runs)} runs on
+{os.cpu_count()} cores, with Python {platform.python_version()} and Redis {version}.
 
 | | without a history | with a history |
 |---|---|---|

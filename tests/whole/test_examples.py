@@ -121,7 +121,7 @@ def test_the_first_page_of_a_chat_gets_each_line_once() -> None:
     with gunicorn("examples.chat:app") as server, contextlib.closing(join(server, "Ann")) as ann:
         ann.send("one")
         ann.send("two")
-        kinds = []
+        kinds: list[str] = []
         while not kinds or kinds[-1] != "two":
             message = json.loads(ann.recv())
             kinds.append(message["text"] if message["type"] == "say" else message["type"])
