@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import syncws
 import syncws.static
 from syncws.flask import WebSockets
+from syncws.session.registry import REGISTRY
 
 from ..support.background import wait_until
 from ..support.browsers import Browser, needs_chromium
@@ -131,6 +133,54 @@ def test_back_online_ends_the_wait(
     assert browser.driver.execute_script("return socket.state") == "waiting"
     browser.driver.execute_script("dispatchEvent(new Event('online'))")
     browser.wait_for("log", "message again")
+
+
+@contextlib.contextmanager
+def offline(browser: Browser) -> Iterator[None]:
+    """The browser has no network: it says so to the page, and opens no connection. Chromium leaves
+    those that are open alone, so the test has the server cut them."""
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    command = "Network.emulateNetworkConditions"
+    browser.driver.execute_cdp_cmd("Network.enable", {})
+    browser.driver.execute_cdp_cmd(command, {"offline": True, **conditions})
+    try:
+        yield
+    finally:
+        browser.driver.execute_cdp_cmd(command, {"offline": False, **conditions})
+
+
+def cut_sessions() -> None:
+    for session in REGISTRY.oldest_first():
+        assert isinstance(session, syncws.Session)
+        session.terminate()
+
+
+def test_f9_a_browser_without_a_network_comes_back_when_it_has_one(
+    browser: Browser, server: syncws.Server, application: Application
+) -> None:
+    """The wait would last for days: the browser's own event ends it."""
+    application.asked.append("an earlier one")
+    open_page(browser, server, "/room", '{"first":1e9,"most":1e9}')
+    browser.wait_for("log", "message again")
+    with offline(browser):
+        cut_sessions()
+        browser.wait_for("log", "close 1006 false false;wait false;")
+        assert browser.driver.execute_script("return navigator.onLine") is False
+    browser.wait_for("log", "wait false;open true;message again;")
+    assert len(application.asked) == 3
+
+
+def test_attempts_without_a_network_fail_and_go_on(
+    browser: Browser, server: syncws.Server, application: Application
+) -> None:
+    application.asked.append("an earlier one")
+    open_page(browser, server, "/room", '{"first":1,"most":5}')
+    browser.wait_for("log", "message again")
+    with offline(browser):
+        cut_sessions()
+        browser.wait_for("log", 5 * "close 1006 false false;wait false;")
+        assert len(application.asked) == 2
+    browser.wait_for("log", "wait false;open true;message again;")
 
 
 def test_a_busy_server_is_not_asked_again_soon(
