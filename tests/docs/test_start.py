@@ -14,8 +14,17 @@ import syncws
 
 from ..support.browsers import Browser, needs_chromium
 from ..support.pairs import PATIENCE
-from ..support.servers import gunicorn
+from ..support.servers import Server, gunicorn
 from .blocks import DOCS
+
+
+def check_page(server: Server) -> None:
+    # The response keeps its connection open as long as it is referred to, and gunicorn 26 waits for
+    # such a connection when it stops.
+    page = server.get("/")
+    assert page.ok
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert page.content == (DOCS / "start" / "page.html").read_bytes()
 
 
 @pytest.mark.parametrize("framework", ["flask", "django", "wsgi"])
@@ -23,10 +32,7 @@ def test_the_chat_of_the_first_page(framework: str, tmp_path: Path) -> None:
     shutil.copy(DOCS / "start" / framework / "app.py", tmp_path)
     shutil.copy(DOCS / "start" / "page.html", tmp_path)
     with gunicorn("app:app", f"--chdir={tmp_path}") as server:
-        page = server.get("/")
-        assert page.ok
-        assert page.headers["Content-Type"].startswith("text/html")
-        assert page.content == (DOCS / "start" / "page.html").read_bytes()
+        check_page(server)
         with contextlib.ExitStack() as stack:
             ann, bob = (
                 stack.enter_context(
