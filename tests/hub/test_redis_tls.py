@@ -88,6 +88,8 @@ def test_f6_over_tls_with_a_user_and_a_password(
         wait_until(lambda: here.connected and there.connected)
         here.send("a", "again")
         assert two.receive() == "again"
+    wait_until(lambda: here.count("a") == 0)
+    assert "refuses" not in caplog.text, "the user may do all that a hub does"
     assert not any(secret in caplog.text for secret in SECRETS)
 
 
