@@ -51,7 +51,8 @@ class Lent:
         self._thread = threading.get_ident()
         with _lock:
             _lent[sock] = self
-        sock.__class__ = _LentTls if isinstance(sock, ssl.SSLSocket) else _Lent
+        lent: Any = _LentTls if isinstance(sock, ssl.SSLSocket) else _Lent
+        sock.__class__ = lent
 
     def conclude(self, reason: CloseReason) -> None:
         """End the session, with ``reason`` unless it ends already. The socket is an ordinary
@@ -121,9 +122,9 @@ def _prepare(sock: socket.socket) -> None:
 class _GivesBack(_Base):
     __slots__ = ()
 
-    def sendall(self, data: Any, *args: Any) -> None:
+    def sendall(self, data: Any, flags: int = 0) -> None:
         _answer(self, data)
-        super().sendall(data, *args)
+        super().sendall(data, flags)
 
     def setblocking(self, flag: bool) -> None:
         _prepare(self)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import requests
+import socketio
 
 from ..support.clients import exchange, handshake
-from ..support.pairs import Peer, frame
+from ..support.pairs import PATIENCE, Peer, frame
 from ..support.servers import Server
 
 APP = "tests.support.compat_programs_app:app"
@@ -60,3 +65,17 @@ PROGRAMS = {
     "Flask-SocketIO": Program(SOCKETIO, SOCKETIO, '42["say","hello"]', '42["heard","hello"', "40"),
     "Turbo-Flask": Program("/turbo-stream", "", "", ""),
 }
+
+
+@contextmanager
+def socketio_client(server: Server, *transports: str) -> Iterator[Any]:
+    """python-socketio's client, connected. It does not close its connections for polling itself."""
+    with requests.Session() as http:
+        client = socketio.SimpleClient(http_session=http)
+        client.connect(
+            server.url("/", "http"), transports=list(transports), wait_timeout=3 * PATIENCE
+        )
+        try:
+            yield client
+        finally:
+            client.disconnect()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from contextlib import ExitStack
 
 import pytest
-import socketio
 
 from ..support.clients import connect, exchange, handshake
 from ..support.pairs import PATIENCE
 from ..support.servers import Server, gunicorn
+from .programs import socketio_client
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,6 @@ def server() -> Iterator[Server]:
         "tests.support.socketio_app:app", "--threads=8", worker="syncws.compat.Worker"
     ) as it:
         yield it
-
-
-def joined(server: Server, transports: list[str]) -> Any:
-    client = socketio.SimpleClient()
-    client.connect(server.url("/", "http"), transports=transports, wait_timeout=PATIENCE)
-    return client
 
 
 def wait_for_no_sockets(server: Server) -> None:
@@ -38,25 +32,25 @@ def wait_for_no_sockets(server: Server) -> None:
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling", "websocket"]])
 def test_f2_flask_socketio_both_ways(server: Server, transports: list[str]) -> None:
-    clients = [joined(server, transports) for _ in range(4)]
-    for number, client in enumerate(clients):
-        assert client.call("say", number, timeout=PATIENCE) == number
-        assert client.receive(PATIENCE) == ["heard", number]
-        assert client.transport == "websocket"
-    assert server.get("/broadcast").text == "sent"
-    for client in clients:
-        assert client.receive(PATIENCE) == ["news", "to all"]
-        client.disconnect()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socketio_client(server, *transports)) for _ in range(4)]
+        for number, client in enumerate(clients):
+            assert client.call("say", number, timeout=PATIENCE) == number
+            assert client.receive(PATIENCE) == ["heard", number]
+            assert client.transport == "websocket"
+        assert server.get("/broadcast").text == "sent"
+        for client in clients:
+            assert client.receive(PATIENCE) == ["news", "to all"]
     wait_for_no_sockets(server)
     assert "Traceback" not in server.output
 
 
 def test_f2_more_clients_than_threads(server: Server) -> None:
-    clients = [joined(server, ["websocket"]) for _ in range(12)]
-    assert server.get("/").text == "plain HTTP\n"
-    for client in clients:
-        assert client.call("say", "x", timeout=PATIENCE) == "x"
-        client.disconnect()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socketio_client(server, "websocket")) for _ in range(12)]
+        assert server.get("/").text == "plain HTTP\n"
+        for client in clients:
+            assert client.call("say", "x", timeout=PATIENCE) == "x"
     wait_for_no_sockets(server)
 
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import socketio
 
 from ..support.clients import connect
 from ..support.pairs import PATIENCE, frame
 from ..support.servers import Server, gunicorn, werkzeug
+from .programs import socketio_client
 
 APP = "tests.support.compat_imports_app:app"
 
@@ -61,11 +61,9 @@ def test_f1_simple_websockets_server_in_a_view(server: Server) -> None:
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling", "websocket"]])
 def test_f2_the_import_is_all_that_socketio_needs(server: Server, transports: list[str]) -> None:
-    client = socketio.SimpleClient()
-    client.connect(server.url("/", "http"), transports=transports, wait_timeout=PATIENCE)
-    assert client.call("say", "hello", timeout=PATIENCE) == "hello"
-    assert client.transport == "websocket"
-    client.disconnect()
+    with socketio_client(server, *transports) as client:
+        assert client.call("say", "hello", timeout=PATIENCE) == "hello"
+        assert client.transport == "websocket"
 
 
 def test_an_import_of_syncws_changes_no_other_library() -> None:

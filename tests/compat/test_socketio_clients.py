@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import socketio
 
 from ..support.background import wait_until
 from ..support.pairs import PATIENCE
 from ..support.servers import Server, gunicorn
-from .programs import PROGRAMS
+from .programs import PROGRAMS, socketio_client
 
 pytestmark = pytest.mark.load
 
@@ -107,13 +106,11 @@ def test_f2_40_clients_upgrade_at_once(ours: Server) -> None:
     together = threading.Barrier(40)
 
     def run(number: int) -> str:
-        client = socketio.SimpleClient()
         together.wait(PATIENCE)
-        client.connect(ours.url("/", "http"), wait_timeout=3 * PATIENCE)
-        assert client.call("say", number, timeout=3 * PATIENCE) == number
-        transport: str = client.transport
-        client.disconnect()
-        return transport
+        with socketio_client(ours, "polling", "websocket") as client:
+            assert client.call("say", number, timeout=3 * PATIENCE) == number
+            transport: str = client.transport
+            return transport
 
     with ThreadPoolExecutor(40) as pool:
         assert list(pool.map(run, range(40))) == ["websocket"] * 40
