@@ -25,7 +25,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask, Response, abort, g, redirect, render_template, request, send_from_directory
 from flask import session as cookie
-from sqlalchemy import orm
+from sqlalchemy import exc, orm
 from werkzeug.security import check_password_hash, generate_password_hash
 
 import syncws
@@ -118,7 +118,7 @@ def login() -> Any:
             db.add(User(name=name, password=generate_password_hash(password)))
             try:
                 db.commit()
-            except sa.exc.IntegrityError:  # somebody else has just taken the name
+            except exc.IntegrityError:  # somebody else has just taken the name
                 return render_template("login.html", wrong=True), 401
         elif not check_password_hash(user.password, password):
             return render_template("login.html", wrong=True), 401
