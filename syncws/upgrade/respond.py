@@ -171,9 +171,8 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
             the first part that is asked for."""
             try:
                 for data in result:
-                    if headers_of_101:
-                        break
-                    yield data
+                    if not headers_of_101:
+                        yield data
             finally:
                 _close(result)
             if headers_of_101:
@@ -185,7 +184,12 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
             return started_late(result)
         if not headers_of_101:
             return result
-        _close(result)
+        try:
+            # Middleware may do something at the end of its response, such as end a span.
+            for _ in result:
+                pass
+        finally:
+            _close(result)
         return upgraded()
 
     return readable_refusals(with_upgrades)

@@ -10,6 +10,7 @@ import syncws
 from syncws import Session, WebSocketMiddleware
 
 from ..support.clients import connect, exchange, handshake
+from ..support.pairs import PATIENCE
 from ..support.servers import gunicorn
 
 
@@ -56,3 +57,32 @@ def test_d9_refuses_what_can_not_be() -> None:
         WebSocketMiddleware(wsgi_app, {"echo": echo})
     with pytest.raises(TypeError):
         WebSocketMiddleware(wsgi_app, {"/echo": echo}, no_such_option=1)  # type: ignore[call-arg]  # that is the test
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_response_of_a_middleware_ends_before_the_session_begins(late: bool) -> None:
+    """OpenTelemetry's middleware ends its span at the end of the response."""
+    done: list[str] = []
+
+    def handler(session: syncws.Session) -> None:
+        session.send(" ".join(done))
+
+    def view(environ: Any, start_response: Any) -> Any:
+        response = syncws.respond(environ, handler)
+        start_response(response.status, response.headers)
+        return [response.body]
+
+    def parts(environ: Any, start_response: Any, body: Any) -> Any:
+        try:
+            yield from view(environ, start_response) if body is None else body
+        finally:
+            done.append("ended")
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        return parts(environ, start_response, None if late else view(environ, start_response))
+
+    with (
+        syncws.serve(middleware, "127.0.0.1") as server,
+        syncws.connect(f"ws://127.0.0.1:{server.port}/", proxy=None) as session,
+    ):
+        assert session.receive(PATIENCE) == "ended"
