@@ -66,7 +66,8 @@ def busy() -> Reject:
 
 
 #: The key of the environ for a list of the statuses of refused handshakes, if somebody wants to
-#: know: with ``refuse="close"`` too, a page of a foreign origin gets no session.
+#: know: with ``refuse="close"`` too, a page of a foreign origin gets no session. 101 stands for a
+#: session that the program has opened itself, in the middle of its request.
 REFUSED_KEY = "syncws.refused"
 
 

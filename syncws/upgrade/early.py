@@ -19,7 +19,7 @@ from .application import REFUSED_KEY, busy, make_session
 from .clients import admit
 from .connectors import accept_on_socket, connector_for
 from .handshake import Reject, is_websocket_request
-from .lent import Lent, is_lent
+from .lent import Lent, check_lendable, is_lent
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -209,7 +209,8 @@ def open_on_socket(
     connector: Connector, answer: Accept, options: Options, environ: WSGIEnvironment
 ) -> Lent | Reject:
     """Open a session without the server's ``start_response()``. It ends when the server uses
-    the socket again."""
+    the socket again. Raises ``RuntimeError`` if nobody could tell when that is."""
+    check_lendable(connector.socket)
     opened = _open(
         connector, answer, options, environ, lambda: accept_on_socket(answer, connector.socket)
     )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-__all__ = ["Lent", "is_lent"]
+__all__ = ["Lent", "check_lendable", "is_lent"]
 
 
 class Lent:
@@ -49,17 +49,14 @@ class Lent:
         self._type: Any = type(sock)
         self._conclude = conclude
         self._thread = threading.get_ident()
-        with _lock:
-            _lent[sock] = self
-        lent: Any = _LentTls if isinstance(sock, ssl.SSLSocket) else _Lent
-        sock.__class__ = lent
+        _lent[sock] = self
+        sock.__class__ = _CLASSES[self._type]
 
     def conclude(self, reason: CloseReason) -> None:
         """End the session, with ``reason`` unless it ends already. The socket is an ordinary
         one after that. Calls after the first do nothing. For the request's thread."""
-        with _lock:
-            if _lent.pop(self._sock, None) is None:
-                return
+        if _lent.pop(self._sock, None) is None:
+            return
         self._sock.__class__ = self._type
         self._conclude(reason)
 
@@ -77,24 +74,28 @@ class Lent:
         return threading.get_ident() == self._thread
 
 
-# A value refers to its key, so conclude() has to remove it. The lock is held for one instruction.
+# A value refers to its key, so conclude() has to remove it. There is no lock, which the child of a
+# fork might find taken: each access is one operation of the dict.
 _lent: dict[socket.socket, Lent] = {}
-_lock = threading.Lock()
 
 
 def is_lent(sock: socket.socket) -> bool:
     """Whether a session has the socket."""
-    with _lock:
-        return sock in _lent
+    return sock in _lent
 
 
-def _find(sock: socket.socket) -> Lent | None:
-    with _lock:
-        return _lent.get(sock)
+def check_lendable(sock: socket.socket) -> None:
+    """Raise ``RuntimeError`` if the socket can not be lent to a session."""
+    if type(sock) not in _CLASSES:
+        raise RuntimeError(
+            "a Server can not be made here, where sockets are of the class "
+            f"{type(sock).__module__}.{type(sock).__qualname__}: run the application on gunicorn "
+            "with the worker class syncws.compat.Worker"
+        )
 
 
 def _give_back(sock: socket.socket) -> None:
-    lent = _find(sock)
+    lent = _lent.get(sock)
     if lent is not None:
         lent.give_back()
 
@@ -102,7 +103,7 @@ def _give_back(sock: socket.socket) -> None:
 def _answer(sock: socket.socket, data: Any) -> None:
     """The server answers the request. Both servers take this error for a peer that has gone:
     they log nothing, and close the connection."""
-    lent = _find(sock)
+    lent = _lent.get(sock)
     if lent is not None and lent.is_of_this_thread:
         lent.give_back(failed=bytes(data[:10]).startswith(b"HTTP/1.1 5"))
         raise BrokenPipeError(errno.EPIPE, "the request has become a WebSocket, which is over")
@@ -110,7 +111,7 @@ def _answer(sock: socket.socket, data: Any) -> None:
 
 def _prepare(sock: socket.socket) -> None:
     """The request's thread does this right before it answers; see ``_answer()``."""
-    lent = _find(sock)
+    lent = _lent.get(sock)
     if lent is not None and not lent.is_of_this_thread:
         lent.give_back()
 
@@ -145,3 +146,6 @@ class _Lent(_GivesBack, socket.socket):
 
 class _LentTls(_GivesBack, ssl.SSLSocket):
     __slots__ = ()
+
+
+_CLASSES: dict[Any, Any] = {socket.socket: _Lent, ssl.SSLSocket: _LentTls}

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from syncws.compat import simple_websocket
 from syncws.upgrade import lent as lent_module
 
 from ..support.background import wait_until
-from ..support.clients import exchange, handshake
+from ..support.clients import KEY, exchange, handshake
 from ..support.pairs import Peer
 from ..support.servers import Server, gunicorn, werkzeug
 
@@ -167,3 +168,30 @@ def lent_pair() -> Iterator[tuple[socket.socket, list[int]]]:
     yield ours, ends
     ours.close()
     theirs.close()
+
+
+class OtherSocket(socket.socket):
+    """As a server with sockets of its own has them."""
+
+
+def test_a_server_with_sockets_of_its_own_is_told_so() -> None:
+    ours, theirs = socket.socketpair()
+    other = OtherSocket(fileno=ours.detach())
+    with other, theirs, other.makefile("rb") as received:
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_HOST": "localhost",
+            "HTTP_UPGRADE": "websocket",
+            "HTTP_CONNECTION": "Upgrade",
+            "HTTP_SEC_WEBSOCKET_KEY": KEY,
+            "HTTP_SEC_WEBSOCKET_VERSION": "13",
+            "wsgi.multithread": True,
+            "wsgi.input": received,
+            "werkzeug.socket": other,
+        }
+        with pytest.raises(RuntimeError, match="OtherSocket"):
+            simple_websocket.Server(environ)
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)  # no 101
