@@ -1,8 +1,8 @@
 """Measure syncws and its peers on the same core, with the same client, and compare them.
 
-    python -m tests.benchmark                       all cases, more than ten minutes
+    python -m tests.benchmark                       all cases, about fifteen minutes
     python -m tests.benchmark --cases 1x32 memory --servers flask-sock --rounds 3
-    python -m tests.benchmark --write               and write the report and the chart (docs/topics)
+    python -m tests.benchmark --write               and write the report and its charts
 
 It needs Linux, two cores that nothing else uses, gcc, and what the extra `benchmark` installs.
 """
@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=positive, default=5, help="how often (%(default)s)")
     parser.add_argument(
-        "--seconds", type=seconds, default=2.0, help="for each measurement (%(default)s)"
+        "--seconds", type=seconds, default=1.0, help="for each measurement (%(default)s)"
     )
     parser.add_argument(
         "--cases",

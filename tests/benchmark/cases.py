@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..support.servers import Server
-from .processes import confined_to, cpu_seconds, memory_bytes
+from .processes import Use, confined_to, memory_bytes
 from .programs import Client
 
 #: What one run of a case has measured, by name: "rate", "p99_us", "client_busy" and so on
@@ -26,7 +26,7 @@ SETTLING = 2.0
 
 @dataclass(frozen=True)
 class Metric:
-    """One of the things a case measures; a row of the report."""
+    """One of the things a case measures."""
 
     key: str
     title: str
@@ -35,6 +35,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Case:
+    #: A key of QUESTIONS.
+    question: str
     title: str
     measure: Measure
     metrics: list[Metric]
@@ -57,10 +59,15 @@ def _drive(server: Server, core: int, program: str, *arguments: object) -> Sampl
 def _measured(client: Client, server: Server) -> Sample:
     with client:
         client.wait_until_ready()
-        before = cpu_seconds(server.pid)
+        before = Use.of(server.pid)
         sample = client.finish()
-        sample["server_busy"] = (cpu_seconds(server.pid) - before) / sample["wall_s"]
+        used = Use.of(server.pid).since(before)
+        sample["server_busy"] = (used.user + used.system) / sample["wall_s"]
         sample["client_busy"] = sample["cpu_s"] / sample["wall_s"]
+        messages = sample["rate"] * sample["wall_s"]
+        sample["user_us"] = used.user / messages * 1e6
+        sample["system_us"] = used.system / messages * 1e6
+        sample["switches"] = used.switches / messages
         return sample
 
 
@@ -152,20 +159,41 @@ _FANOUT = [
     Metric("p99_us", "p99 of a whole fan-out, µs", less_is_better=True),
 ]
 _ALL = ["flask-sock", "websockets", "uvicorn", "picows"]
+_SMALL = [*_ALL, "bare-echo"]
+_ASGI = ["granian", "gunicorn-asgi"]
+
+#: Each has a chart and a table of its own.
+QUESTIONS = {
+    "small": "How many small messages?",
+    "large": "How fast are large messages?",
+    "sessions": "How many sessions open and close in a second?",
+    "broadcast": "How fast is a broadcast?",
+    "memory": "How much memory does an idle session take?",
+    "socketio": "What does Flask-SocketIO gain?",
+    "http": "What does plain HTTP cost?",
+}
 
 #: By the names that the command line takes.
 CASES = {
-    "1x32": Case("echo, 1 connection, 32 B", echo(1, 32), [_RATE], [*_ALL, "ceiling"]),
-    "100x32": Case("echo, 100 connections, 32 B", echo(100, 32), [_RATE], [*_ALL, "ceiling"]),
+    "1x32": Case("small", "echo, 1 connection, 32 B", echo(1, 32), [_RATE], [*_SMALL, "ceiling"]),
+    "100x32": Case(
+        "small", "echo, 100 connections, 32 B", echo(100, 32), [_RATE], [*_SMALL, *_ASGI, "ceiling"]
+    ),
     "100x16x32": Case(
+        "small",
         "echo, 100 connections, 16 in flight, 32 B",
         echo(100, 32, depth=16),
         [_RATE, _P99],
-        [*_ALL, "ceiling"],
+        [*_SMALL, *_ASGI, "ceiling"],
     ),
-    "1x64k": Case("echo, 1 connection, 64 KiB", echo(1, 65536), [_RATE], [*_ALL, "ceiling"]),
-    "1x1m": Case("echo, 1 connection, 1 MiB", echo(1, 1 << 20), [_RATE], [*_ALL, "ceiling"]),
+    "1x64k": Case(
+        "large", "echo, 1 connection, 64 KiB", echo(1, 65536), [_RATE], [*_ALL, "ceiling"]
+    ),
+    "1x1m": Case(
+        "large", "echo, 1 connection, 1 MiB", echo(1, 1 << 20), [_RATE], [*_ALL, "ceiling"]
+    ),
     "1x64k-without-speedups": Case(
+        "large",
         "echo, 1 connection, 64 KiB, without speedups",
         echo(1, 65536),
         [_RATE],
@@ -173,6 +201,7 @@ CASES = {
         subject="syncws-without-speedups",
     ),
     "1x1m-without-speedups": Case(
+        "large",
         "echo, 1 connection, 1 MiB, without speedups",
         echo(1, 1 << 20),
         [_RATE],
@@ -180,9 +209,14 @@ CASES = {
         subject="syncws-without-speedups",
     ),
     "sessions": Case(
-        "open, echo once, close, 8 at a time", sessions(8), [_SESSIONS], [*_ALL, "ceiling"]
+        "sessions",
+        "open, echo once, close, 8 at a time",
+        sessions(8),
+        [_SESSIONS],
+        [*_ALL, "ceiling"],
     ),
     "sessions-flask": Case(
+        "sessions",
         "open, echo once, close, 8 at a time, both with Flask",
         sessions(8),
         [_SESSIONS],
@@ -190,19 +224,22 @@ CASES = {
         subject="syncws-flask",
     ),
     "broadcast": Case(
+        "broadcast",
         "broadcast to 500 members, 64 B",
         fanout(500, 64),
         _FANOUT,
         ["flask-sock", "websockets-asyncio", "picows", "bare-loop"],
     ),
     "broadcast-stalled": Case(
+        "broadcast",
         "broadcast to 500 members, 64 B, beside one that never reads",
         fanout(500, 64, stalled=1),
         _FANOUT,
         ["bare-loop"],
     ),
-    "memory": Case("1,000 idle sessions", idle(1000), [_MEMORY], _ALL),
+    "memory": Case("memory", "1,000 idle sessions", idle(1000), [_MEMORY], _ALL),
     "memory-flask": Case(
+        "memory",
         "1,000 idle sessions, both with Flask",
         idle(1000),
         [_MEMORY],
@@ -210,6 +247,7 @@ CASES = {
         subject="syncws-flask",
     ),
     "socketio": Case(
+        "socketio",
         "Flask-SocketIO with 8 threads: 6 clients, 16 events in flight",
         socketio_events(6, 16),
         [Metric("rate", "events/s")],
@@ -217,6 +255,7 @@ CASES = {
         subject="flask-socketio",
     ),
     "socketio-fit": Case(
+        "socketio",
         "Flask-SocketIO with 8 threads: clients, up to 500, beside which HTTP is answered",
         socketio_fit(500),
         [Metric("clients", "clients")],
@@ -224,6 +263,7 @@ CASES = {
         subject="flask-socketio",
     ),
     "http": Case(
+        "http",
         "plain HTTP, 4 connections kept alive",
         http(4),
         [Metric("rate", "requests/s")],

@@ -1,4 +1,4 @@
-"""The chart: a panel of bars for each row of the table, as SVG."""
+"""The charts: one for each question, with a panel of bars for each of its rows, as SVG."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from .results import (
     figure,
 )
 
-# Pixels.
-PANEL_WIDTH = 270
-GAP = 24
+# Pixels. A panel is as wide as the chart, so that every title has room.
+WIDTH = 720
+GAP = 20
 BAR_HEIGHT = 14
 BAR_STEP = 19
-NAME_WIDTH = 76
-VALUE_WIDTH = 58
-BAR_WIDTH = PANEL_WIDTH - NAME_WIDTH - VALUE_WIDTH
+NAME_WIDTH = 176
+VALUE_WIDTH = 70
+BAR_WIDTH = WIDTH - NAME_WIDTH - VALUE_WIDTH
 HEAD_HEIGHT = 42
-COLUMNS = 3
 
 # No background: the page's shows. Colours that do on a light one, and others for a dark one.
 _STYLE = """\
@@ -73,25 +72,18 @@ def _panel(rounds: list[Round], row: Row, servers: list[str]) -> list[str]:
 
 
 def svg(rounds: list[Round], rows: list[Row]) -> str:
-    """A panel for each row about syncws as it is by default, in rows of ``COLUMNS``."""
-    shown = [
-        (row, [server for server in row.servers if server != CEILING])
-        for row in rows
-        if row.servers[0] == "syncws"
-    ]
-    height = HEAD_HEIGHT + max((len(servers) for _, servers in shown), default=0) * BAR_STEP + GAP
-    width = COLUMNS * (PANEL_WIDTH + GAP) - GAP
+    """The chart of the rows of one question, one panel below the other."""
     body = []
-    for index, (row, servers) in enumerate(shown):
-        x = index % COLUMNS * (PANEL_WIDTH + GAP)
-        y = index // COLUMNS * height
-        lines = _panel(rounds, row, servers)
-        body += [f'<g transform="translate({x} {y})">', *lines, "</g>"]
-    total = -(-len(shown) // COLUMNS) * height
+    y = 0
+    for row in rows:
+        servers = [server for server in row.servers if server != CEILING]
+        body += [f'<g transform="translate(0 {y})">', *_panel(rounds, row, servers), "</g>"]
+        y += HEAD_HEIGHT + len(servers) * BAR_STEP + GAP
+    total = y - GAP
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" '
-            f'width="{width}" height="{total}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" '
+            f'width="{WIDTH}" height="{total}" role="img">',
             "<title>syncws and others: medians, and the least and the most of all rounds</title>",
             f"<style>\n{_STYLE}\n</style>",
             *body,

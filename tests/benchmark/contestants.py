@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,13 +30,18 @@ class Contestant:
     #: What has to be installed, as the report names it with its version.
     packages: list[str] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
+    #: The interpreter.
+    python: str = sys.executable
 
     @contextmanager
     def running(self, core: int) -> Iterator[Server]:
         """The server in processes of its own on one core; it has served a session."""
         with confined_to(core):
             server = Server(
-                self.command, r"Listening at: http://127\.0\.0\.1:(\d+)", **self.environ
+                self.command,
+                r"Listening at: http://127\.0\.0\.1:(\d+)",
+                python=self.python,
+                **self.environ,
             )
         with server:
             with Client("idle", server.port, "/echo", 1, 32) as client:
@@ -92,6 +98,11 @@ CONTESTANTS = {
     "picows": Contestant("picows", ["-m", "tests.benchmark.apps.picows_asyncio"], ["picows"]),
     "websockets-asyncio": Contestant(
         "websockets, asyncio", ["-m", "tests.benchmark.apps.websockets_asyncio"], ["websockets"]
+    ),
+    "bare-echo": Contestant("bare loop", ["-m", "tests.benchmark.apps.bare_echo"]),
+    "granian": Contestant("granian", ["-m", "tests.benchmark.apps.granian_asgi"], ["granian"]),
+    "gunicorn-asgi": Contestant(
+        "gunicorn's ASGI worker", _gunicorn("asgi", 1, "uvicorn_websockets"), ["gunicorn"]
     ),
     "bare-loop": Contestant("bare loop", _gunicorn(_WORKER, 4, "bare_loop"), _SYNCWS),
     "flask-socketio": Contestant(

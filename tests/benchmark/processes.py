@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -26,13 +28,34 @@ def family(pid: int) -> list[int]:
     return [pid, *(member for child in children for member in family(int(child)))]
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time that a process and its children have used so far."""
-    ticks = 0
-    for member in family(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+@dataclass(frozen=True)
+class Use:
+    """What a process and its children have used so far."""
+
+    #: CPU seconds in the program, and in the kernel for it.
+    user: float
+    system: float
+    #: How often its threads have left the processor, to wait or for another thread.
+    switches: int
+
+    @classmethod
+    def of(cls, pid: int) -> Use:
+        user = system = switches = 0
+        for member in family(pid):
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            user += int(fields[11])
+            system += int(fields[12])
+            for thread in Path(f"/proc/{member}/task").iterdir():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                    status = (thread / "status").read_text()
+                    switches += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status)))
+        second = os.sysconf("SC_CLK_TCK")
+        return cls(user / second, system / second, switches)
+
+    def since(self, before: Use) -> Use:
+        return Use(
+            self.user - before.user, self.system - before.system, self.switches - before.switches
+        )
 
 
 def memory_bytes(pid: int) -> int:

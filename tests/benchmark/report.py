@@ -9,17 +9,19 @@ from pathlib import Path
 
 import syncws
 
+from .cases import QUESTIONS
 from .contestants import CONTESTANTS
 from .results import (
     Round,
     Row,
-    Summary,
     figure,
     ratio,
 )
 
 #: The C server is no rival; it has a table of its own.
 CEILING = "ceiling"
+
+_COSTS = ("user_us", "system_us", "switches")
 
 _METHOD = """\
 All servers run on one and the same core, each in processes of its own, one after another; the
@@ -33,10 +35,16 @@ else is as each library has it by default. That includes keepalive: syncws, webs
 send pings, flask-sock and picows do not unless told to. syncws and flask-sock run under gunicorn
 with one worker, syncws as plain WSGI and with 4 threads for HTTP, flask-sock on `gthread` with
 1,100 threads, since each of its sessions takes one. websockets is its threaded server. uvicorn and
-picows run on asyncio's own event loop. Flask-SocketIO is one program, under `syncws.compat.Worker`
+picows run on asyncio's own event loop; granian and gunicorn's ASGI worker run the application of
+uvicorn. Flask-SocketIO is one program, under `syncws.compat.Worker`
 and under `gthread`; its clients are a program in Python. "Without speedups" is syncws where the C
 function of websockets for masking is not installed. An idle session has echoed one message; its
 memory is the growth of the server's processes (PSS; the kernel's buffers are not in it)."""
+
+_COST = """\
+What a message costs the server: CPU time in the program and in the kernel, and how often a thread
+left the processor. The bare loop is a `recv()` and a `send()` in Python on a thread for each
+connection, without a library: what this shape costs at least."""
 
 _BOTTLENECK = """\
 Each client reports the CPU time that it has used, and the same load is put on an echo server in C
@@ -48,10 +56,6 @@ the share of time it is busy is what a perfect client could save at most."""
 
 def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def spread(summary: Summary) -> str:
-    return f"{number(summary.median)} ({number(summary.least)} to {number(summary.most)})"
 
 
 def table(head: list[str], body: list[list[str]]) -> str:
@@ -70,35 +74,47 @@ def row_title(row: Row) -> str:
     return f"{row.title}: {row.metric.title}{less}"
 
 
-def ratios(rounds: list[Round], rows: list[Row]) -> str:
-    """The table of it all: syncws's figures, and those of the rivals with the ratios."""
-    rivals = [
-        name
-        for name in CONTESTANTS
-        if name != CEILING and any(name in row.servers[1:] for row in rows)
-    ]
+def questions(rows: list[Row]) -> list[str]:
+    """The questions that were measured, in their order."""
+    return [question for question in QUESTIONS if any(row.question == question for row in rows)]
 
-    def cell(row: Row, rival: str) -> str:
-        if rival not in row.servers:
-            return "-"
-        key = row.metric.key
-        ours = ratio(rounds, row.case, key, row.servers[0], rival)
-        theirs = figure(rounds, row.case, rival, key)
-        return (
-            f"{ours.median:.2f}x ({ours.least:.2f} to {ours.most:.2f}) of {number(theirs.median)}"
-        )
+
+def answers(rounds: list[Round], row: Row) -> str:
+    """The table of one row: a line for each server, with syncws's figure over its own."""
+
+    def line(server: str) -> list[str]:
+        found = figure(rounds, row.case, server, row.metric.key)
+        cells = [CONTESTANTS[server].title, *map(number, (found.median, found.least, found.most))]
+        if server == row.servers[0]:
+            return [*cells, "", ""]
+        ours = ratio(rounds, row.case, row.metric.key, row.servers[0], server)
+        return [*cells, f"{ours.median:.2f}x", f"{ours.least:.2f} to {ours.most:.2f}"]
 
     return table(
-        ["", "syncws", *(CONTESTANTS[rival].title for rival in rivals)],
-        [
-            [
-                row_title(row),
-                spread(figure(rounds, row.case, row.servers[0], row.metric.key)),
-                *(cell(row, rival) for rival in rivals),
-            ]
-            for row in rows
-        ],
+        ["", "median", "least", "most", "syncws over it", "in the rounds"],
+        [line(server) for server in row.servers if server != CEILING],
     )
+
+
+def costs(rounds: list[Round], rows: list[Row]) -> str:
+    """What a message costs the server: CPU time, and switches of threads."""
+    lines = []
+    for case in dict.fromkeys(row.case for row in rows if row.question == "small"):
+        row = next(row for row in rows if row.case == case)
+        for server in row.servers:
+            values = [figure(rounds, case, server, key).median for key in _COSTS]
+            user, system, switches = values
+            lines.append(
+                [
+                    row.title,
+                    CONTESTANTS[server].title,
+                    f"{user:.1f}",
+                    f"{system:.1f}",
+                    f"{user + system:.1f}",
+                    f"{switches:.2f}",
+                ]
+            )
+    return table(["", "", "user µs", "system µs", "both", "switches"], lines)
 
 
 def headroom(rounds: list[Round], rows: list[Row]) -> str:
@@ -177,20 +193,28 @@ def machine(rows: list[Row]) -> str:
     )
 
 
+def picture(question: str) -> str:
+    """The name of the chart of a question; the README shows the first one."""
+    return "benchmark.svg" if question == next(iter(QUESTIONS)) else f"benchmark-{question}.svg"
+
+
 def markdown(rounds: list[Round], rows: list[Row], seconds: float) -> str:
     """The whole report."""
     parts = [
         "# Benchmark",
         "Written by `python -m tests.benchmark --write`, which needs gcc, two cores and "
-        "`pip install -e '.[benchmark]'`. Each cell is syncws's figure over the other's, and the "
-        "other's.",
-        "![The same as a chart](benchmark.svg)",
-        ratios(rounds, rows),
-        faults(rounds, rows),
+        "`pip install -e '.[benchmark]'`. A bar is the median of the rounds, the line in it "
+        "reaches from the least to the most.",
         f"{len(rounds)} rounds, {seconds:g} s for each measurement. {machine(rows)}",
-        "## How it is measured",
-        _METHOD,
     ]
+    for question in questions(rows):
+        parts += [f"## {QUESTIONS[question]}", f"![The same as the tables]({picture(question)})"]
+        for row in rows:
+            if row.question == question:
+                parts += [f"**{row_title(row)}**", answers(rounds, row)]
+        if question == "small":
+            parts += [_COST, costs(rounds, rows)]
+    parts += [faults(rounds, rows), "## How it is measured", _METHOD]
     if any(CEILING in row.servers for row in rows):
         parts += ["## Is the client the bottleneck?", _BOTTLENECK, headroom(rounds, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"

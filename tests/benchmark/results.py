@@ -42,6 +42,7 @@ class Row:
     """A metric of a case, with the servers that were measured: the subject is the first."""
 
     case: str
+    question: str
     title: str
     metric: Metric
     servers: list[str]
@@ -49,7 +50,7 @@ class Row:
 
 def rows(cases: dict[str, Case], rounds: list[Round]) -> list[Row]:
     return [
-        Row(name, cases[name].title, metric, list(samples))
+        Row(name, cases[name].question, cases[name].title, metric, list(samples))
         for name, samples in rounds[0].items()
         for metric in cases[name].metrics
     ]

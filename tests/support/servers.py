@@ -25,9 +25,11 @@ ROOT = Path(__file__).parents[2]
 class Server:
     """A server process. Its output is read while it runs."""
 
-    def __init__(self, command: list[str], listening: str, **env: str) -> None:
+    def __init__(
+        self, command: list[str], listening: str, *, python: str = sys.executable, **env: str
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-u", *command],
+            [python, "-u", *command],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

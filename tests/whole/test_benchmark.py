@@ -16,6 +16,7 @@ import pytest
 from ..benchmark import chart, programs, report
 from ..benchmark.cases import (
     CASES,
+    QUESTIONS,
     Case,
     Metric,
     Sample,
@@ -43,13 +44,21 @@ needs_gcc = pytest.mark.skipif(
 
 
 def busy(rate: float) -> Sample:
-    return {"rate": rate, "p99_us": 1e6 / rate, "client_busy": 0.25, "server_busy": 0.5}
+    return {
+        "rate": rate,
+        "p99_us": 1e6 / rate,
+        "client_busy": 0.25,
+        "server_busy": 0.5,
+        "user_us": 6.25,
+        "system_us": 7.5,
+        "switches": 1.04,
+    }
 
 
 @pytest.fixture
 def case() -> Case:
     metrics = [Metric("rate", "messages/s"), Metric("p99_us", "p99", less_is_better=True)]
-    return Case("small & quick", echo(1, 32), metrics, ["websockets", "ceiling"])
+    return Case("small", "small & quick", echo(1, 32), metrics, ["websockets", "ceiling"])
 
 
 @pytest.fixture
@@ -81,17 +90,43 @@ def test_a_row_for_each_metric(case: Case, rounds: list[Round]) -> None:
     assert found[0].servers == ["syncws", "websockets", "ceiling"]
 
 
-def test_table_of_ratios(case: Case, rounds: list[Round]) -> None:
-    lines = report.ratios(rounds, rows({"a": case}, rounds)).splitlines()
+def cells_of(table: str) -> list[list[str]]:
+    lines = table.splitlines()
     assert len({len(line) for line in lines}) == 1
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["", "syncws", "websockets"]
-    assert cells[2] == [
-        "small & quick: messages/s",
-        "3,000 (2,000 to 4,000)",
-        "4.00x (3.00 to 5.00) of 1,000",
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_table_has_a_line_for_each_server_but_the_ceiling(
+    case: Case, rounds: list[Round]
+) -> None:
+    rate, p99 = rows({"a": case}, rounds)
+    cells = cells_of(report.answers(rounds, rate))
+    assert cells[2:] == [
+        ["syncws", "3,000", "2,000", "4,000", "", ""],
+        ["websockets", "1,000", "400", "1,000", "4.00x", "3.00 to 5.00"],
     ]
-    assert cells[3][0] == "small & quick: p99 (less is better)"
+    assert report.row_title(p99) == "small & quick: p99 (less is better)"
+
+
+def test_a_message_costs_processor_time_and_switches(case: Case, rounds: list[Round]) -> None:
+    cells = cells_of(report.costs(rounds, rows({"a": case}, rounds)))
+    assert cells[2] == ["small & quick", "syncws", "6.2", "7.5", "13.8", "1.04"]
+    assert [line[1] for line in cells[2:]] == ["syncws", "websockets", "ceiling"]
+
+
+@pytest.mark.usefixtures("versions")
+def test_a_report_has_a_picture_for_each_question_that_was_measured(
+    case: Case, rounds: list[Round]
+) -> None:
+    for one in rounds:
+        one["b"] = one["a"]
+    large = Case("large", "large & slow", echo(1, 32), case.metrics, case.rivals)
+    found = rows({"a": case, "b": large}, rounds)
+    assert report.questions(found) == ["small", "large"]
+    text = report.markdown(rounds, found, 2.0)
+    assert re.findall(r"\]\((\S+\.svg)\)", text) == ["benchmark.svg", "benchmark-large.svg"]
+    # A table that is wider than a page can not be read.
+    assert max(map(len, report.answers(rounds, found[0]).splitlines())) < 80
 
 
 def test_headroom_is_told_with_how_busy_both_sides_are(case: Case, rounds: list[Round]) -> None:
@@ -138,6 +173,10 @@ def test_chart_has_a_bar_for_each_server_but_the_ceiling(case: Case, rounds: lis
     # The full width stands for 4,000 messages a second, the highest figure of all rounds.
     assert float(bars[0]["width"]) == pytest.approx(chart.BAR_WIDTH * 3 / 4)
     assert float(bars[1]["width"]) == pytest.approx(chart.BAR_WIDTH / 4)
+    assert [bar["x"] for bar in bars] == [str(chart.NAME_WIDTH)] * 4
+    panels = [group.attrib["transform"] for group in image.iter(f"{space}g")]
+    below = chart.HEAD_HEIGHT + 2 * chart.BAR_STEP + chart.GAP
+    assert panels == ["translate(0 0)", f"translate(0 {below})"], "no title beside another"
     texts = [text.text for text in image.iter(f"{space}text")]
     assert "small & quick" in texts
     assert "3,000" in texts
@@ -146,6 +185,19 @@ def test_chart_has_a_bar_for_each_server_but_the_ceiling(case: Case, rounds: lis
 def test_every_case_is_of_known_servers() -> None:
     for case in CASES.values():
         assert set(case.servers) <= set(CONTESTANTS)
+        assert case.question in QUESTIONS
+
+
+@pytest.mark.parametrize("texts", ["titles", "names"])
+def test_every_text_has_room_in_the_charts(texts: str) -> None:
+    if texts == "titles":
+        longest = max((case.title for case in CASES.values()), key=len)
+        room = chart.WIDTH
+    else:
+        longest = max((contestant.title for contestant in CONTESTANTS.values()), key=len)
+        room = chart.NAME_WIDTH - 6
+    # A letter of 11 px is seldom wider than this on average.
+    assert len(longest) * 6.2 < room, longest
 
 
 def test_without_speedups_masks_in_python() -> None:
