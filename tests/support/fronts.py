@@ -58,17 +58,18 @@ class Front:
         key, certificate = make_certificate(folder)
         self.key, self.certificate = key, certificate
         self.tls = ssl.create_default_context(cafile=str(certificate))
-        # No other process can take the port while this socket is bound to it.
+        # No other process can take the port while this socket is bound to it. The proxy can: both
+        # allow it, and this socket does not listen.
         with socket.socket() as self._listener:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind(("127.0.0.1", 0))
             self.port = self._listener.getsockname()[1]
             self.start(upstream, replaced)
-        try:
-            wait_until(self._is_ready)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            try:
+                wait_until(self._is_ready)
+            except BaseException:
+                self.__exit__(None, None, None)
+                raise
 
     def start(self, upstream: str, replaced: dict[str, str]) -> None:
         """Write the configuration, and start ``self.process``."""
