@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
+import syncws
 from syncws.close import CloseReason
 from syncws.worker import capacity
 
 from ..support.browsers import Browser, needs_chromium
-from ..support.servers import ROOT
 from .blocks import DOCS
 
 
@@ -56,7 +56,7 @@ def results(browser: Browser) -> dict[str, int]:
 
 
 def test_the_rules_for_alerts_name_metrics_and_causes_that_exist() -> None:
-    source = (ROOT / "syncws/prometheus.py").read_text()
+    source = (Path(syncws.__file__).parent / "prometheus.py").read_text()
     metrics = set(re.findall(r'"(syncws_\w+)"', source))
     assert metrics
     for page in ("deploy/alerts.yml", "deploy/monitoring.md", "deploy/metrics.md"):
