@@ -133,7 +133,8 @@ def test_f3_a_page_shows_every_line_once_and_in_order_over_reloads(
             ann.wait_for("log", lines[-1])
             shown = ann.driver.find_elements(By.CSS_SELECTOR, "#log .say")
             assert [each.text.removeprefix("notice\n") for each in shown] == lines
-            server.stop()
+            server.signal(signal.SIGTERM)
+            server.wait(6 * PATIENCE)  # the last reload may still be going on
     finally:
         redis.kill()
 
