@@ -44,7 +44,7 @@ def make_environ(
         "SERVER_PROTOCOL": f"HTTP/{request.http_version.decode('ascii')}",
         "SCRIPT_NAME": "",
         "wsgi.version": (1, 0),
-        "wsgi.input": io.BufferedReader(_RequestBody(connection)),
+        "wsgi.input": _input(request, connection),
         # Werkzeug and gunicorn use this key too: the input ends by itself, so that a chunked
         # body can be read without knowing its length.
         "wsgi.input_terminated": True,
@@ -80,6 +80,19 @@ class _BodyError(OSError):
     def __init__(self, error: BadRequestError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def _input(request: h11.Request, connection: HttpConnection) -> io.BufferedIOBase:
+    """The file of the request's body.
+
+    Without one of two headers there is no body (RFC 9112 section 6.3). A session's request has
+    none, and its environ lives as long as the session: a reader with a buffer would take 8 KiB of
+    each session.
+    """
+    for name, _ in request.headers:
+        if name in (b"content-length", b"transfer-encoding"):
+            return io.BufferedReader(_RequestBody(connection))
+    return io.BytesIO()
 
 
 class _RequestBody(io.RawIOBase):

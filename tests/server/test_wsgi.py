@@ -105,6 +105,21 @@ def test_what_wsgiref_validates(method: str, caplog: pytest.LogCaptureFixture) -
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_a_request_without_a_body_keeps_no_buffer() -> None:
+    sizes: list[int] = []
+
+    def application(environ: Any, start_response: Any) -> Any:
+        sizes.append(sys.getsizeof(environ["wsgi.input"]))
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"none" if environ["wsgi.input"].read() == b"" else b"some"]
+
+    _, body = answers(application, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + get("/"))
+    assert body.startswith(b"none"), body
+    assert body.endswith(b"none"), "the next request is read where this one ends"
+    assert len(sizes) == 2
+    assert max(sizes) < 1024, "an environ lives as long as its session"
+
+
 def test_input_ends_where_the_body_does() -> None:
     read: list[Any] = []
 
