@@ -306,6 +306,11 @@ class WebSocketWorker(ThreadWorker):
         """Wait for the next event, and no longer than until the next deadline here."""
         if self.alive:
             self.set_accept_enabled(True)
+        elif self.keepalived_conns and timeout is not None:
+            # A stopping gunicorn 26.2 notices their deadlines only when something else happens.
+            timeout = min(
+                timeout, max(0.0, (self.keepalived_conns[0].timeout or 0.0) - monotonic())
+            )
         timeout = self._goodbye.wait_at_most(self._lingering.wait_at_most(timeout))
         super().wait_for_and_dispatch_events(timeout)
         self._lingering.expire(self.poller)

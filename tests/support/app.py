@@ -58,6 +58,7 @@ def status() -> Response:
         threads=len(names),
         descriptors=len(os.listdir("/proc/self/fd")),
         connections=WORKER.nr_conns if WORKER is not None else None,
+        kept_alive=len(WORKER.keepalived_conns) if WORKER is not None else None,
         ended=[[reason.code, reason.reason, reason.cause] for reason in ENDED],
     )
 

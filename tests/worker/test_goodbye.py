@@ -8,12 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from syncws.worker import goodbye as goodbye_module
 from syncws.worker.goodbye import Goodbye, goodbye_seconds
 
 from ..support.clients import connect
-from ..support.servers import Server, gunicorn
+from ..support.pairs import PATIENCE
+from ..support.servers import Server, gunicorn, status_when
 
 
 class Session:
@@ -147,3 +149,11 @@ def test_sigint_does_not_wait() -> None:
             peer.expect_end()
             peer.close_socket()
         assert server.wait() == 0
+
+
+def test_connections_that_are_kept_alive_hold_up_a_stop_no_longer_than_that() -> None:
+    with gunicorn("tests.support.app:app", "--keep-alive=3") as server, requests.Session() as http:
+        assert http.get(server.url("/", "http"), timeout=PATIENCE).ok
+        status_when(server, lambda status: status["kept_alive"] == 1)
+        server.signal(signal.SIGTERM)
+        server.wait(2 * PATIENCE)  # graceful_timeout is 30 s
