@@ -52,7 +52,7 @@ def pages_to_run() -> list[Any]:
 
 
 @pytest.mark.parametrize("page", pages_to_run())
-def test_the_programs_of_a_page(
+def test_f16_the_programs_of_a_page_run(
     page: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with stand_ins(monkeypatch):

@@ -19,7 +19,7 @@ NOT_IMPORTED = {
 NOT_FOR_IT = {"syncws.Opcode", "syncws.flask.upgrade_view"}
 
 
-def test_every_public_name_is_in_the_reference_once() -> None:
+def test_f16_every_public_name_is_in_the_reference_once() -> None:
     pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
     documented = re.findall(r"^\.\. auto\w+:: ([\w.]+)$", pages, re.MULTILINE)
     assert len(documented) == len(set(documented))

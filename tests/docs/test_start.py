@@ -28,7 +28,7 @@ def check_page(server: Server) -> None:
 
 
 @pytest.mark.parametrize("framework", ["flask", "django", "wsgi"])
-def test_the_chat_of_the_first_page(framework: str, tmp_path: Path) -> None:
+def test_f16_the_chat_of_the_first_page(framework: str, tmp_path: Path) -> None:
     shutil.copy(DOCS / "start" / framework / "app.py", tmp_path)
     shutil.copy(DOCS / "start" / "page.html", tmp_path)
     with gunicorn("app:app", f"--chdir={tmp_path}") as server:

@@ -127,7 +127,7 @@ def test_stage_4_the_room_remembers() -> None:
 
 
 @pytest.mark.parametrize("stage", [5, 6])
-def test_stages_5_and_6_pass_their_own_tests(
+def test_f16_the_tests_of_the_tutorial_pass(
     stage: int, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "")  # and restore it: stage 6 sets it
