@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..close import CloseCode, CloseReason
 from ..errors import ConcurrencyError
@@ -18,6 +18,12 @@ from .reader import SECOND_READER, Reader
 if TYPE_CHECKING:
     from ..limits import Rate
     from ..protocol.events import Part
+    from ..protocol.messages import Protocol
+    from ..system.transport import Transport
+    from ..system.wakeup import Wakeup
+    from .ending import Ending
+    from .pings import Pings
+    from .writer import Writer
 
 __all__ = ["LimitedReader"]
 
@@ -31,8 +37,18 @@ class LimitedReader(Reader):
     place: it answers pings, notices the end, and stops reading when the queue is full.
     """
 
-    def __init__(self, rate: Rate, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(
+        self,
+        rate: Rate,
+        protocol: Protocol,
+        transport: Transport,
+        writer: Writer,
+        ending: Ending,
+        pings: Pings,
+        wakeup: Wakeup,
+        close_timeout: float,
+    ) -> None:
+        super().__init__(protocol, transport, writer, ending, pings, wakeup, close_timeout)
         self._rate = rate
         # Guarded by _counting. The thread in receive() holds that lock, and no thread waits for
         # it: a second reader gets a ConcurrencyError.

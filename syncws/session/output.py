@@ -271,7 +271,8 @@ class Output:
         assert self.write_lock.locked()
         if self._backlog and self.broken is None:
             try:
-                self._backlog = self._backlog[self._transport.send_now(self._backlog) :]
+                written = self._transport.send_now(self._backlog)
+                self._backlog = self._backlog[written:]
             except BrokenError as exc:
                 self.broken = exc
         if self.broken is not None:

@@ -15,13 +15,21 @@ import sys
 import threading
 from threading import get_ident
 from time import monotonic, sleep
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConcurrencyError
 from ..protocol.events import Part
 from ..system.deadline import Deadline
 from ..system.transport import BrokenError, DeadlineError
 from .intake import Intake
+
+if TYPE_CHECKING:
+    from ..protocol.messages import Protocol
+    from ..system.transport import Transport
+    from ..system.wakeup import Wakeup
+    from .ending import Ending
+    from .pings import Pings
+    from .writer import Writer
 
 __all__ = ["SECOND_READER", "Reader"]
 
@@ -54,8 +62,17 @@ _gil_is_on = getattr(sys, "_is_gil_enabled", lambda: True)
 class Reader(Intake):
     """The receiving half of a session."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self,
+        protocol: Protocol,
+        transport: Transport,
+        writer: Writer,
+        ending: Ending,
+        pings: Pings,
+        wakeup: Wakeup,
+        close_timeout: float,
+    ) -> None:
+        super().__init__(protocol, transport, writer, ending, pings, wakeup, close_timeout)
         self.receiving = threading.Lock()
         # Messages received without waiting since this thread last yielded.
         self._unwaited = 0

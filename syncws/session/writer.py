@@ -23,8 +23,12 @@ from ..system.patience import Patience
 from .output import Output
 
 if TYPE_CHECKING:
+    from ..protocol.messages import Protocol
     from ..protocol.outbound import Binary, Data
     from ..protocol.prepared import PreparedMessage
+    from ..system.transport import Transport
+    from ..system.wakeup import Wakeup
+    from .ending import Ending
 
 __all__ = ["Writer"]
 
@@ -43,8 +47,10 @@ class Writer(Output):
     peer reads.
     """
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self, protocol: Protocol, transport: Transport, ending: Ending, wakeup: Wakeup
+    ) -> None:
+        super().__init__(protocol, transport, ending, wakeup)
         # See the top of the file.
         self._message_lock = threading.Lock()
         # The thread that sends a fragmented message, or None. Written under _message_lock.

@@ -1,4 +1,4 @@
-"""The compiled build (``hatch_build.py``): what the source says to mypyc, and whether it was used.
+"""The compiled build (``.ci/compiled.py``): what the source says to mypyc, and whether it was used.
 
 Only modules between the socket and ``receive()`` and ``send()`` are compiled. The same source runs
 as Python where nothing is compiled, and behaves the same.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from .deadline import bounded
+
 if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr as mypyc_attr
 else:
@@ -18,11 +20,8 @@ else:
         return lambda marked: marked
 
 
-__all__ = ["COMPILED", "mypyc_attr"]
+__all__ = ["__compiled__", "mypyc_attr"]
 
 
-def _own() -> None: ...
-
-
-#: Whether the functions of this module, and so those of the others, are machine code.
-COMPILED: bool = not isinstance(_own, FunctionType)
+#: Whether the functions of the compiled modules are machine code.
+__compiled__: bool = not isinstance(bounded, FunctionType)

@@ -166,7 +166,8 @@ class Transport:
             if patience.is_over():
                 raise DeadlineError("the peer does not read")
             if self.wait(write=True, timeout=patience.left):
-                rest = rest[self.send_now(rest) :]
+                written = self.send_now(rest)
+                rest = rest[written:]
 
     def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
         """As ``send_now()`` for two parts, without joining them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
@@ -22,6 +21,7 @@ from syncws import (
 from syncws.limits import Bucket
 from syncws.testing import WebSocketClient
 
+from ..support.background import wait_until
 from ..support.pairs import PATIENCE, frame
 
 # The arithmetic
@@ -151,18 +151,10 @@ def test_a_second_receive_is_refused_while_messages_wait(make_session: Any) -> N
     session, peer = make_session(rate=Rate(1, per=600.0))
     peer.send("now")
     assert session.receive() == "now"
-    waiting = threading.Event()
-    reader = session._reader
-    sleep = reader._sleep
-
-    def tell_and_sleep(seconds: float) -> None:
-        waiting.set()
-        sleep(seconds)
-
-    reader._sleep = tell_and_sleep
     with ThreadPoolExecutor() as pool:
         received = pool.submit(session.receive)
-        assert waiting.wait(PATIENCE)
+        # Held while the receiver waits for the limit.
+        wait_until(session._reader._counting.locked)
         with pytest.raises(ConcurrencyError):
             session.receive()
         session.terminate()
