@@ -144,6 +144,8 @@ def _talk(session: Session, screen: _Screen, typed: bytearray) -> bool:
     finished = True
     try:
         for line in _lines(over, "> " if screen.interactive else "", typed):
+            if not receiver.is_alive():
+                break  # many lines may come at once, and nobody sees the answers any more
             session.send(line)
         finished = session._reason is None
     except ConnectionClosed:
