@@ -28,8 +28,9 @@ class Attempt:
     def __init__(self, seconds: float) -> None:
         self._deadline = Deadline(seconds)
         # Guards the socket, and whether the attempt is cancelled. The socket is closed while it
-        # is held, so that cancel() never shuts down another file with the same number.
-        self._lock = threading.Lock()
+        # is held, so that cancel() never shuts down another file with the same number. Reentrant,
+        # because a signal handler may cancel in the thread that holds it.
+        self._lock = threading.RLock()
         self._socket: socket.socket | None = None
         #: Resolved by ``cancel()``.
         self.cancelled: Future[None] = Future()

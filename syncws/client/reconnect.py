@@ -104,7 +104,8 @@ class Reconnecting(Iterator[ClientSession]):
         self._fail_first = fail_first
         self._options = options
         # Guards the session, the attempt, and whether the iteration is over. Not held over I/O.
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may call close() in the thread that holds it.
+        self._lock = threading.RLock()
         self._over = threading.Event()
         self._session: ClientSession | None = None
         self._attempt: Attempt | None = None

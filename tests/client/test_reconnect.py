@@ -460,6 +460,16 @@ def test_close_before_the_first_attempt_begins(
     assert list(connecting) == []
 
 
+def test_close_may_come_in_a_signal_handler() -> None:
+    """It interrupts the thread wherever that is, also where it holds a lock."""
+    connecting = reconnect("ws://127.0.0.1:1/")
+    attempt = connecting._begin(PATIENCE)
+    with connecting._lock, attempt._lock:
+        connecting.close()
+    assert attempt.passed
+    assert list(connecting) == []
+
+
 # Real servers
 
 
