@@ -58,6 +58,7 @@ from .server.server import Server, serve
 from .session.raw import RawSession
 from .session.registry import Stats, stats
 from .session.session import Session
+from .system.compiling import __compiled__ as __compiled__
 from .typed_messages import Codec, InvalidMessage, TypedSession, typed
 from .upgrade.application import WebSocketUpgrade, websocket
 from .upgrade.middleware import WebSocketMiddleware
