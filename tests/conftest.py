@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -92,6 +93,16 @@ def nothing_is_left_behind() -> Iterator[None]:
         assert _ends(thread), f"the test left {thread} running"
     gc.collect()
     assert _sockets() <= sockets, "the test left sockets open"
+
+
+@pytest.fixture(autouse=True)
+def logging_is_as_before() -> Iterator[None]:
+    """What a test or a program of the documentation asks to be logged is not logged for others."""
+    loggers = [logging.getLogger(), logging.getLogger("syncws")]
+    levels = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture(scope="session")
