@@ -40,6 +40,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("syncws")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    # Tests wait more than they compute. Those that take long load the machine enough by themselves.
+    per_core = 1 if os.environ.get("SYNCWS_TEST_EVERYTHING") else 2
+    return per_core * (os.cpu_count() or 1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not os.environ.get("SYNCWS_TEST_EVERYTHING"):
         reason = "takes long: set SYNCWS_TEST_EVERYTHING=1, as .ci/run does"

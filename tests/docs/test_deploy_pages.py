@@ -16,6 +16,7 @@ from ..support.browsers import Browser, needs_chromium
 from .blocks import DOCS
 
 
+@pytest.mark.load
 @pytest.mark.browser
 @needs_chromium
 @pytest.mark.timeout(180)

@@ -234,6 +234,7 @@ def test_f13_the_chat_under_gunicorn(project: dict[str, str]) -> None:
         assert "Traceback" not in server.output
 
 
+@pytest.mark.load
 @pytest.mark.browser
 @pytest.mark.timeout(180)
 @needs_chromium

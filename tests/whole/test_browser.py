@@ -109,6 +109,7 @@ def test_browsers_on_different_workers_talk(
         redis.kill()
 
 
+@pytest.mark.load
 def test_f3_a_page_shows_every_line_once_and_in_order_over_reloads(
     browsers: tuple[Browser, Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ def test_garbage_is_answered_as_ever(stack: ExitStack, garbage: bytes) -> None:
 V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
+@pytest.mark.load
 @pytest.mark.parametrize(
     ("data", "arguments"),
     [
