@@ -13,6 +13,7 @@ import argparse
 import os
 import resource
 import sys
+from pathlib import Path
 
 try:
     from ..support.servers import ROOT
@@ -20,7 +21,7 @@ try:
     from .cases import CASES, Sample
     from .contestants import CONTESTANTS
     from .programs import ClientError
-    from .results import Round, rows
+    from .results import Round, Row, rows
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error}: pip install -e '.[benchmark]'") from error
 
@@ -71,7 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--write",
         action="store_true",
-        help="write benchmark.md and benchmark.svg into docs/topics",
+        help="write benchmark.md and its charts into docs/topics",
     )
     return parser.parse_args()
 
@@ -89,6 +90,14 @@ def check(plan: dict[str, list[str]]) -> tuple[int, int]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return min(cores), max(cores)
+
+
+def write(folder: Path, rounds: list[Round], found: list[Row], text: str) -> None:
+    """The report, and the chart of each question beside it."""
+    (folder / "benchmark.md").write_text(text)
+    for question in report.questions(found):
+        of_it = [row for row in found if row.question == question]
+        (folder / report.picture(question)).write_text(chart.svg(rounds, of_it))
 
 
 def main() -> None:
@@ -125,8 +134,7 @@ def main() -> None:
     text = report.markdown(rounds, found, arguments.seconds)
     print(text, end="")
     if arguments.write:
-        (ROOT / "docs" / "topics" / "benchmark.md").write_text(text)
-        (ROOT / "docs" / "topics" / "benchmark.svg").write_text(chart.svg(rounds, found))
+        write(ROOT / "docs" / "topics", rounds, found, text)
 
 
 if __name__ == "__main__":

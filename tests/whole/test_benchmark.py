@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ..benchmark import chart, programs, report
+from ..benchmark.__main__ import write
 from ..benchmark.cases import (
     CASES,
     QUESTIONS,
@@ -116,15 +117,19 @@ def test_a_message_costs_processor_time_and_switches(case: Case, rounds: list[Ro
 
 @pytest.mark.usefixtures("versions")
 def test_a_report_has_a_picture_for_each_question_that_was_measured(
-    case: Case, rounds: list[Round]
+    case: Case, rounds: list[Round], tmp_path: Path
 ) -> None:
     for one in rounds:
         one["b"] = one["a"]
     large = Case("large", "large & slow", echo(1, 32), case.metrics, case.rivals)
     found = rows({"a": case, "b": large}, rounds)
     assert report.questions(found) == ["small", "large"]
-    text = report.markdown(rounds, found, 2.0)
-    assert re.findall(r"\]\((\S+\.svg)\)", text) == ["benchmark.svg", "benchmark-large.svg"]
+    write(tmp_path, rounds, found, report.markdown(rounds, found, 2.0))
+    text = (tmp_path / "benchmark.md").read_text()
+    pictures = re.findall(r"\]\((\S+\.svg)\)", text)
+    assert pictures == ["benchmark.svg", "benchmark-large.svg"]
+    for name, title in zip(pictures, ["small &amp; quick", "large &amp; slow"], strict=True):
+        assert (tmp_path / name).read_text().count(title) == 2, "a panel for each metric"
     # A table that is wider than a page can not be read.
     assert max(map(len, report.answers(rounds, found[0]).splitlines())) < 80
 
