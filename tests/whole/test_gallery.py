@@ -37,7 +37,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def in_a_browser(test: Callable[..., None]) -> Callable[..., None]:
-    for mark in (needs_chromium, pytest.mark.timeout(180), pytest.mark.browser):
+    for mark in (needs_chromium, pytest.mark.timeout(180), pytest.mark.browser, pytest.mark.load):
         test = mark(test)
     return test
 
