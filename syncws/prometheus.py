@@ -30,6 +30,7 @@ from prometheus_client import (
     make_wsgi_app,
     multiprocess,
 )
+from prometheus_client.registry import Collector
 
 from .hub.figures import HUBS, Figures
 from .session.common import Traffic
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from prometheus_client import Metric
 
     from .hub.figures import Living
     from .session.common import CommonSession
@@ -49,7 +51,7 @@ __all__ = ["application"]
 
 # They have no types of their own.
 _mark_process_dead: Any = multiprocess.mark_process_dead
-_collect_all_processes: Any = multiprocess.MultiProcessCollector
+_merge: Any = multiprocess.MultiProcessCollector.merge
 
 #: Seconds between two looks at the messages and bytes of open sessions. Below the 15 s that
 #: Prometheus's own configuration has between two scrapes.
@@ -203,6 +205,23 @@ def _forget_the_dead(directory: str) -> None:
                 pass  # it runs
 
 
+class _AllProcesses(Collector):
+    """The metrics of all processes. A worker that has just created a file may not have given it
+    its size yet; prometheus_client's own collector fails then, and with it the scrape."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = Path(directory)
+
+    def collect(self) -> Iterable[Metric]:
+        files = []
+        for path in self._directory.glob("*.db"):
+            with contextlib.suppress(FileNotFoundError):  # another worker forgets a dead one
+                if path.stat().st_size:
+                    files.append(str(path))
+        metrics: Iterable[Metric] = _merge(files, accumulate=True)
+        return metrics
+
+
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """The WSGI application for ``/metrics``: all metrics of prometheus_client, yours included.
 
@@ -215,7 +234,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     if directory is not None:
         _forget_the_dead(directory)
         registry = CollectorRegistry()
-        _collect_all_processes(registry, directory)
+        registry.register(_AllProcesses(directory))
     answer: Iterable[bytes] = make_wsgi_app(registry)(environ, start_response)
     return answer
 

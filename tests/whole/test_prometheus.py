@@ -163,6 +163,27 @@ print(generate_latest(registry).decode())
     assert 'syncws_hub_undelivered_total{prefix="shop"} 1.0' in read.stdout
 
 
+def test_a_file_that_a_worker_has_just_created_fails_no_scrape(tmp_path: Path) -> None:
+    (tmp_path / "counter_4711.db").touch()
+    code = """
+import syncws.prometheus, wsgiref.util
+environ = {}
+wsgiref.util.setup_testing_defaults(environ)
+print(b"".join(syncws.prometheus.application(environ, lambda status, *_: print(status))).decode())
+"""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.startswith("200")
+    assert "syncws_messages_received_total 0.0" in run.stdout
+
+
 def test_f12_metrics_of_one_process() -> None:
     """This runs in a separate process, because metrics can not be removed from a process."""
     code = """
