@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from prometheus_client import Metric
 
-    from .hub.figures import Living
+    from .hub.figures import CountedHub
     from .session.common import CommonSession
 
 __all__ = ["application"]
@@ -107,7 +107,7 @@ class _Metrics:
         self._sessions: dict[CommonSession, tuple[float, Traffic]] = {}
         self._open: Counted[str] = Counted()
         #: The figures of hubs that are in the counters, and the prefixes of all hubs there were.
-        self._hubs: WeakKeyDictionary[Living, Figures] = WeakKeyDictionary()
+        self._hubs: WeakKeyDictionary[CountedHub, Figures] = WeakKeyDictionary()
         self._prefixes: set[str] = set()
         self._ticking = False
 

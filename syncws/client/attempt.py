@@ -74,5 +74,7 @@ class Attempt:
             if not self.cancelled.done():
                 self.cancelled.set_result(None)
             if self._socket is not None:
+                # The method of the plain socket: ssl.SSLSocket.shutdown() would remove the TLS
+                # object while the opening thread uses it.
                 with contextlib.suppress(OSError):  # it is not connected, or closed already
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

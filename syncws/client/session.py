@@ -6,14 +6,12 @@ session has ended in any other way.
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from ..close import CloseCode, CloseReason
 from ..session.opening import Opening
 from ..session.session import Session
+from ..system.living import Living
 
 if TYPE_CHECKING:
     import socket
@@ -28,29 +26,6 @@ if TYPE_CHECKING:
     from .url import Url
 
 __all__ = ["ClientSession"]
-
-
-class _OpenSessions:
-    """The client sessions of this process, for the child of a fork. Any thread may add one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sessions: WeakSet[ClientSession] = WeakSet()
-
-    def add(self, session: ClientSession) -> None:
-        with self._lock:
-            self._sessions.add(session)
-
-    def leave_to_parent(self) -> None:
-        """Called in the child of a fork, which has one thread."""
-        sessions, self._lock, self._sessions = self._sessions, threading.Lock(), WeakSet()
-        for session in sessions:
-            session._leave_to_parent()
-
-
-_OPEN = _OpenSessions()
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_OPEN.leave_to_parent)
 
 
 class ClientSession(Session):
@@ -130,3 +105,7 @@ class ClientSession(Session):
         traceback: TracebackType | None,
     ) -> None:
         self.close(CloseCode.NORMAL_CLOSURE if error is None else CloseCode.INTERNAL_ERROR)
+
+
+#: The client sessions of this process; those of a parent are the parent's.
+_OPEN: Living[ClientSession] = Living(lambda session: session._leave_to_parent())

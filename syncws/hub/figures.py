@@ -5,12 +5,11 @@ Metrics read the figures. The child of a fork begins each hub anew.
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import NamedTuple, Protocol
-from weakref import WeakSet
 
-__all__ = ["HUBS", "Figures", "Living"]
+from ..system.living import Living
+
+__all__ = ["HUBS", "CountedHub", "Figures"]
 
 
 class Figures(NamedTuple):
@@ -22,8 +21,8 @@ class Figures(NamedTuple):
     gaps: int
 
 
-class Living(Protocol):
-    """A hub."""
+class CountedHub(Protocol):
+    """The part of a hub that metrics use."""
 
     @property
     def _prefix(self) -> str: ...
@@ -31,29 +30,5 @@ class Living(Protocol):
     def _after_fork(self) -> None: ...
 
 
-class _Hubs:
-    """Every hub that is alive. Any thread may call every method."""
-
-    def __init__(self) -> None:
-        # Guards _hubs.
-        self._lock = threading.Lock()
-        self._hubs: WeakSet[Living] = WeakSet()
-
-    def add(self, hub: Living) -> None:
-        with self._lock:
-            self._hubs.add(hub)
-
-    def all(self) -> list[Living]:
-        with self._lock:
-            return list(self._hubs)
-
-    def begin_in_child(self) -> None:
-        """In the child of a fork: its parent's sessions are its parent's."""
-        self._lock = threading.Lock()  # another thread of the parent may have held it
-        for hub in self.all():
-            hub._after_fork()
-
-
-HUBS = _Hubs()
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=HUBS.begin_in_child)
+#: Every hub that is alive. The sessions of a parent's hub are the parent's.
+HUBS: Living[CountedHub] = Living(lambda hub: hub._after_fork())

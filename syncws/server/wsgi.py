@@ -18,6 +18,7 @@ import h11
 
 from ..system.logs import logger
 from ..system.transport import BrokenError, DeadlineError
+from ..upgrade.application import end_response
 from ..upgrade.handshake import Reject
 from .http1 import BadRequestError
 
@@ -241,9 +242,7 @@ def run_application(
                 response.write(data)
         response.finish()
     finally:
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+        end_response(result)
 
 
 def _named(environ: WSGIEnvironment) -> str:

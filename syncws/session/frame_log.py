@@ -109,7 +109,8 @@ class _Logged(Transport):
             logger.debug("%s %s %s", self._label, arrow, line)
 
     def receive(self, timeout: float | None, expected: int = 0) -> bytes:
-        # For ever, too, is waited for in wait(), so that all bytes come from receive_now().
+        # Without a limit the plain class reads in recv() itself. With one, however long, it waits
+        # in wait(), and all bytes come from receive_now().
         return super().receive(math.inf if timeout is None else timeout, expected)
 
     def receive_now(self, expected: int = 0) -> bytes | None:

@@ -64,7 +64,7 @@ class Output:
         #: Since when (monotonic) the peer has read nothing of what waits, and how much it had
         #: read until then. Written under write_lock, and by the thread that attends.
         self.blocked_since = 0.0
-        self._blocked_at = (-1, -1)
+        self._blocked_at = -1
         # Whether the ending has been told that our Close has gone out whole. Guarded by
         # write_lock.
         self._close_written = False
@@ -188,9 +188,9 @@ class Output:
 
     def _note_progress(self) -> None:
         """Requires write_lock."""
-        read = (self._transport.sent, self._transport.acknowledged())
-        if read != self._blocked_at:
-            self._blocked_at = read
+        progress = self._transport.progress()
+        if progress != self._blocked_at:
+            self._blocked_at = progress
             self.blocked_since = monotonic()
 
     def _control_waits(self) -> bool:

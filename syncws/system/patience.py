@@ -14,22 +14,17 @@ _LOOKS = 4
 
 
 class Sender(Protocol):
-    """The transport, as far as it tells what the peer has read."""
+    """The part of a transport that tells whether the peer reads."""
 
-    #: Bytes that the system has taken so far.
-    sent: int
-
-    def unsent(self) -> int: ...
+    def progress(self) -> int: ...
 
 
 class Patience:
     """``timeout`` seconds for the whole call; or, if it is ``renewed``, for each time in which the
     peer reads nothing.
 
-    When the peer reads, its system acknowledges bytes, and ours has room for more: the number of
-    unsent bytes falls or rises. (Under TLS ``sent`` counts a message only when all of it is
-    written.) So a peer that reads slowly but steadily is not given up, however large a message is.
-    For one call, in one thread.
+    When the peer reads, its system acknowledges bytes. So a peer that reads slowly but steadily is
+    not given up, however large a message is. For one call, in one thread.
     """
 
     def __init__(self, sender: Sender, timeout: float, *, renewed: bool) -> None:
@@ -37,10 +32,7 @@ class Patience:
         self._timeout = timeout
         self._renewed = renewed
         self._deadline = Deadline(timeout)
-        self._seen = self._progress() if renewed else (0, 0)
-
-    def _progress(self) -> tuple[int, int]:
-        return self._sender.sent, self._sender.unsent()
+        self._seen = sender.progress() if renewed else 0
 
     @property
     def left(self) -> float:
@@ -51,7 +43,7 @@ class Patience:
     def is_over(self) -> bool:
         """Whether the time has passed. Renews it if the peer has read in the meantime."""
         if self._renewed:
-            seen = self._progress()
+            seen = self._sender.progress()
             if seen != self._seen:
                 self._seen = seen
                 self._deadline = Deadline(self._timeout)

@@ -47,6 +47,7 @@ __all__ = [
     "WebSocketUpgrade",
     "application_instead",
     "busy",
+    "end_response",
     "make_session",
     "note_refusal",
     "open_session",
@@ -163,6 +164,13 @@ def refuse(
     note_refusal(answer, environ)
     start_response(answer.status, answer.headers)
     return [answer.body]
+
+
+def end_response(result: Iterable[bytes]) -> None:
+    """Tell an application that its response has ended (PEP 3333)."""
+    close = getattr(result, "close", None)
+    if callable(close):
+        close()
 
 
 def note_refusal(answer: Reject, environ: WSGIEnvironment) -> None:

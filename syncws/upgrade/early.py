@@ -15,7 +15,7 @@ from ..close import CloseCode, CloseReason
 from ..session.registry import REGISTRY
 from ..session.running import FAILED
 from ..system.logs import logger
-from .application import REFUSED_KEY, busy, make_session
+from .application import REFUSED_KEY, busy, end_response, make_session
 from .clients import admit
 from .connectors import accept_on_socket, connector_for
 from .handshake import Reject, is_websocket_request
@@ -154,10 +154,8 @@ class EarlySession:
         if self._finished:
             return
         self._finished = True
-        close = getattr(result, "close", None)
         try:
-            if callable(close):
-                close()
+            end_response(result)
         finally:
             if self._opened is not None:
                 normal = CloseReason(CloseCode.NORMAL_CLOSURE, "", "local")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..options import Options
 from ..session.session import Session
-from .application import REFUSED_KEY, open_session
+from .application import REFUSED_KEY, end_response, open_session
 from .close_codes import as_reason, close_code
 from .connectors import connector_for
 from .handshake import Accept, Reject, is_websocket_request, negotiate
@@ -120,7 +120,7 @@ class _Answer:
             yield first
             yield from parts
         finally:
-            _close(result)
+            end_response(result)
 
     def _refused(self, result: Iterable[bytes]) -> Iterable[bytes]:
         """Open a session that only closes."""
@@ -133,7 +133,7 @@ class _Answer:
                 if len(body) >= _MAX_BODY:
                     break
         finally:
-            _close(result)
+            end_response(result)
         reason = _reason(refusal, body)
 
         def refuse(session: Session) -> None:
@@ -192,10 +192,3 @@ def _reason(refusal: _Refusal, body: bytes) -> str:
 
 def _first(offered: Sequence[str]) -> str | None:
     return offered[0] if offered else None
-
-
-def _close(result: Iterable[bytes]) -> None:
-    """Tell the application that its response has ended (PEP 3333)."""
-    close = getattr(result, "close", None)
-    if callable(close):
-        close()

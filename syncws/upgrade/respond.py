@@ -17,6 +17,7 @@ from ..system.logs import logger
 from .application import (
     WebSocketUpgrade,
     application_instead,
+    end_response,
     note_refusal,
     open_session,
 )
@@ -129,7 +130,7 @@ def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Respon
     try:
         body.extend(result)
     finally:
-        _close(result)
+        end_response(result)
     ((status, headers),) = started
     return ResponseParts(status, headers, b"".join(body))
 
@@ -174,7 +175,7 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
                     if not headers_of_101:
                         yield data
             finally:
-                _close(result)
+                end_response(result)
             if headers_of_101:
                 yield from upgraded()
 
@@ -189,14 +190,7 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
             for _ in result:
                 pass
         finally:
-            _close(result)
+            end_response(result)
         return upgraded()
 
     return readable_refusals(with_upgrades)
-
-
-def _close(result: Iterable[bytes]) -> None:
-    """Tell the application that its response has ended (PEP 3333)."""
-    close = getattr(result, "close", None)
-    if callable(close):
-        close()

@@ -4,6 +4,7 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,8 @@ from syncws.system.tls import make_transport
 from syncws.system.transport import BrokenError, DeadlineError, Transport
 
 from ..support import faults
-from ..support.pairs import PATIENCE, tcp_pair
+from ..support.background import Background, wait_until
+from ..support.pairs import PATIENCE, tcp_pair, tls_pair
 
 Pair = tuple[Transport, socket.socket]
 
@@ -84,6 +86,27 @@ def test_send_more_than_fits(pair: Pair) -> None:
     sender.join(PATIENCE)
     assert received == data
     assert transport.sent == len(data)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_progress_is_what_the_peers_system_acknowledges(
+    certificate: tuple[Path, Path], tls: bool
+) -> None:
+    """Also while one large write goes on, which TLS counts as sent only at its end."""
+    ours, peer = tls_pair(certificate) if tls else tcp_pair()
+    transport = make_transport(ours)
+    sending = Background(transport.send, b"", bytes(20_000_000), PATIENCE)
+    wait_until(lambda: not transport.wait(write=True, timeout=0.05))
+    before, left = transport.progress(), 1_000_000
+    while left > 0:
+        left -= len(peer.recv(100_000))
+    wait_until(lambda: transport.progress() >= before + 500_000)
+    assert not tls or transport.sent == 0, "it would have been easy"
+    transport.shutdown()
+    assert isinstance(sending.error(), BrokenError)
+    ours.close()
+    peer.close()
+    assert transport.progress() == transport.sent, "and closed, it fails nobody"
 
 
 def test_send_to_a_peer_that_does_not_read(pair: Pair) -> None:
