@@ -60,7 +60,7 @@ def _measured(client: Client, server: Server) -> Sample:
     with client:
         client.wait_until_ready()
         before = Use.of(server.pid)
-        sample = client.finish()
+        sample = client.measured()
         used = Use.of(server.pid).since(before)
         sample["server_busy"] = (used.user + used.system) / sample["wall_s"]
         sample["client_busy"] = sample["cpu_s"] / sample["wall_s"]

@@ -35,12 +35,13 @@ class Use:
     #: CPU seconds in the program, and in the kernel for it.
     user: float
     system: float
-    #: How often its threads have left the processor, to wait or for another thread.
-    switches: int
+    #: How often each thread that is alive has left the processor, to wait or for another thread.
+    switches_of: dict[int, int]
 
     @classmethod
     def of(cls, pid: int) -> Use:
-        user = system = switches = 0
+        user = system = 0
+        switches_of = {}
         for member in family(pid):
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             user += int(fields[11])
@@ -48,14 +49,23 @@ class Use:
             for thread in Path(f"/proc/{member}/task").iterdir():
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                     status = (thread / "status").read_text()
-                    switches += sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status)))
+                    counts = re.findall(r"ctxt_switches:\s+(\d+)", status)
+                    switches_of[int(thread.name)] = sum(map(int, counts))
         second = os.sysconf("SC_CLK_TCK")
-        return cls(user / second, system / second, switches)
+        return cls(user / second, system / second, switches_of)
 
     def since(self, before: Use) -> Use:
-        return Use(
-            self.user - before.user, self.system - before.system, self.switches - before.switches
-        )
+        """What was used between two looks. A thread that has ended meanwhile took its count along,
+        so the switches are those of the others."""
+        switches_of = {
+            thread: count - before.switches_of.get(thread, 0)
+            for thread, count in self.switches_of.items()
+        }
+        return Use(self.user - before.user, self.system - before.system, switches_of)
+
+    @property
+    def switches(self) -> int:
+        return sum(self.switches_of.values())
 
 
 def memory_bytes(pid: int) -> int:

@@ -61,6 +61,16 @@ class Client:
             self.finish()
             raise AssertionError("the client ended without having begun")
 
+    def measured(self) -> dict[str, float]:
+        """What it has measured. Its connections are still open."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.finish()
+            raise AssertionError("the client ended without a result")
+        result: dict[str, float] = json.loads(line)
+        return result
+
     def finish(self) -> dict[str, float]:
         """What it has measured; one that waits is told to end."""
         output, errors = self._process.communicate()

@@ -127,6 +127,10 @@ static inline void print_measurement(struct measurement *measurement) {
            "\"wall_s\": %.6f, \"cpu_s\": %.6f}\n",
            (double)count / wall, measurement->latencies[known * 99 / 100],
            (double)measurement->unanswered / (double)count, wall, cpu);
+    fflush(stdout);
+    /* The connections stay open until the server's threads have been looked at. */
+    while (getchar() != EOF)
+        ;
 }
 
 /* -- Sockets ------------------------------------------------------------------------------ */
