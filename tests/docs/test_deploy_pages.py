@@ -43,7 +43,7 @@ def test_the_calculator(tmp_path: Path) -> None:
             ),
             "TasksMax (threads of all workers)": 2 * (2 * 20_000 + 4 + 10),
             "vm.max_map_count": 4 * 20_000 + 5000,
-            "memory, MiB": 2 * 100 + 40_000 * 64 // 1024,
+            "memory, MiB": 2 * 100 + 40_000 * 80 // 1024,
             "pings and pongs a second": 4000,
         }
     finally:
