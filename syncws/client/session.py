@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..close import CloseCode, CloseReason
+from ..close import CloseCode
 from ..session.opening import Opening
 from ..session.session import Session
 from ..system.living import Living
 
 if TYPE_CHECKING:
     import socket
-    from concurrent.futures import Future
     from types import TracebackType
 
+    from ..close import CloseReason
     from ..options import Options
     from ..protocol.headers import ResponseHeaders
     from ..system.transport import Transport
@@ -70,8 +70,7 @@ class ClientSession(Session):
         )
         self.response_headers = opened.headers
         self._socket = sock
-        # The first callback: users' callbacks find the socket closed.
-        self.close_reason.add_done_callback(self._close_socket)
+        self._attending.release = self._close_socket
         _OPEN.add(self)
 
     def _end(self, reason: CloseReason, timeout: float | None = None) -> None:
@@ -83,8 +82,9 @@ class ClientSession(Session):
         super()._leave_to_parent()
         self._socket.close()  # the child's descriptor; the parent's connection stays open
 
-    def _close_socket(self, _: Future[CloseReason]) -> None:
-        """Close the socket after the end, in the thread that publishes the end.
+    def _close_socket(self) -> None:
+        """Close the socket after the end, in the thread that is about to publish the end: who
+        waits for the end, and users' callbacks, find the socket closed.
 
         The connection is shut down, so threads that read or write are about to return. Until
         then the descriptor must not be closed, since another file may get its number. The

@@ -54,6 +54,10 @@ COMPLAIN_EVERY = 60.0
 #: Seconds for a thread to end after its connection was cut.
 CUT_TIMEOUT = 1.0
 
+#: Seconds. A signal that arrives between Python's last look for signals and a wait does not end
+#: that wait. So the main thread waits for so long at most, and Ctrl-C is never lost.
+LOOK_FOR_SIGNALS = 0.5
+
 
 @overload
 def serve(
@@ -181,7 +185,8 @@ class Server:
         ``KeyboardInterrupt`` and does not wait for handlers any longer.
         """
         with contextlib.suppress(KeyboardInterrupt):
-            self._stopping.wait()
+            while not self._stopping.wait(LOOK_FOR_SIGNALS):
+                pass
         self.shutdown()
 
     def shutdown(self, timeout: float = 30.0) -> None:
@@ -310,7 +315,8 @@ class Server:
 def _join(connections: set[ServerConnection], deadline: Deadline) -> set[ServerConnection]:
     """Wait for connections to end. Returns those that have not."""
     for connection in connections:
-        connection.join(deadline.left)
+        while connection.is_alive() and not deadline.passed:
+            connection.join(min(deadline.left, LOOK_FOR_SIGNALS))
     return {connection for connection in connections if connection.is_alive()}
 
 

@@ -4,7 +4,7 @@
 2. *Standing in for the handler* while it is not in ``receive()``: it computes, it waits for
    something else, it only sends. Pings still have to be answered and a Close noticed.
 3. *Deadlines*: an end that has begun is finished in time.
-4. *Publishing the end*: the futures are resolved.
+4. *Publishing the end*: a client's socket is closed, and the futures are resolved.
 
 While the handler is in ``receive()``, the scheduler's thread does all of this in passing: nothing
 there waits. When something has to be waited for, and for the callbacks of futures, which are
@@ -97,6 +97,9 @@ class Attending:
         self._ender: threading.Thread | None = None
         # The reader's caught_up_at at the last look. Guarded by the attending lock.
         self._caught_up_at = 0.0
+        #: Called once, before the end is published, to give back what the session owns. Set it
+        #: before the session opens.
+        self.release: Callable[[], None] | None = None
 
     # For the session
 
@@ -216,6 +219,8 @@ class Attending:
                 SCHEDULER.leave(self)
             self._pings.fail_all(self._ending.exception())
             self._pings.publish()
+            if self.release is not None:
+                self.release()
             self._ending.publish()
 
     def _do_what_is_due(self, now: float) -> float | None:

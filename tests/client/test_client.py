@@ -241,10 +241,7 @@ def test_a_session_that_nobody_closes_leaves_nothing_either(
     end(session, peer)
     if call is not None:
         closed(call)
-    # Callbacks run in the order in which they were added: the socket's is the first.
-    done = threading.Event()
-    session.close_reason.add_done_callback(lambda _: done.set())
-    assert done.wait(PATIENCE)
+    session.close_reason.result(PATIENCE)
     assert session._socket.fileno() == -1
     assert SCHEDULER._members == members
 

@@ -50,6 +50,25 @@ def test_a_second_ctrl_c_does_not_wait_for_handlers() -> None:
         peer.close_socket()
 
 
+def test_ctrl_c_is_noticed_when_it_does_not_interrupt_the_main_thread(tmp_path: Path) -> None:
+    # A signal that another thread takes leaves the main thread's wait alone, and so does one
+    # that arrives just before the wait.
+    (tmp_path / "signals.py").write_text(
+        "import signal, threading, time\n"
+        "def handler(session):\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "    list(session)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    with serving("signals:handler", PYTHONPATH=str(tmp_path)) as server:
+        peer = connect(server.port, "/")
+        assert peer.answer_close() == (1001, "")
+        peer.expect_end()
+        peer.close_socket()
+        assert server.wait() != 0
+
+
 def test_reload(tmp_path: Path) -> None:
     module = tmp_path / "reloaded.py"
 
