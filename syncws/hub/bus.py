@@ -119,6 +119,7 @@ class MemoryBus(Bus):
         self.begin()
 
     def begin(self) -> None:
+        self._closed = False
         self._log = MemoryLog(self._history) if self._history is not None else None
         # Guards the below.
         self._lock = threading.Lock()
@@ -159,9 +160,11 @@ class MemoryBus(Bus):
         """There is nobody to wait for."""
 
     def publish(self, room: str, envelope: Envelope) -> None:
-        """There are no other processes."""
+        """Only checks that the hub is open: there are no other processes."""
+        self._check_open()
 
     def append(self, room: str, envelope: Envelope) -> Position:
+        self._check_open()
         assert self._log is not None
         return self._log.append(
             room, envelope, lambda position: self._arrived(room, envelope, position)
@@ -171,13 +174,16 @@ class MemoryBus(Bus):
         """append() has delivered it."""
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
+        self._check_open()
         assert self._log is not None
         return self._log.read(room, after, limit)
 
     def count(self, room: str, here: int) -> int:
+        self._check_open()
         return here
 
     def present(self, room: str) -> Present:
+        self._check_open()
         with self._lock:
             members = dict(self._forget(room))
         now = monotonic()
@@ -186,4 +192,12 @@ class MemoryBus(Bus):
         return Present(found, max(0.0, min(ends)) if ends else None)
 
     def close(self) -> None:
-        """There is nothing to end."""
+        self._closed = True
+
+    @property
+    def connected(self) -> bool:  # type: ignore[override]  # the base class has a constant
+        return not self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MisuseError("the hub is closed")

@@ -83,8 +83,7 @@ class Hub:
         presence_grace: float = PRESENCE_GRACE,
         on_bus_lost: OnBusLost = "warn",
     ) -> None:
-        if queue < 1:
-            raise ValueError(f"queue is at least 1 message, not {queue!r}")
+        _check_number("queue", queue)
         if on_full not in ("disconnect", "drop_oldest", "drop_newest"):
             raise ValueError(
                 f'on_full is "disconnect", "drop_oldest" or "drop_newest", not {on_full!r}'
@@ -95,6 +94,8 @@ class Hub:
             raise TypeError(f"history is a syncws.History, not {history!r}")
         if presence_grace != 0:
             check_seconds("presence_grace", presence_grace)
+        if url is not None and not isinstance(url, str):
+            raise TypeError(f'url is an address, such as "redis://localhost:6379/0", not {url!r}')
         if url is not None and client is not None:
             raise ValueError("a hub has an address or a client, not both")
         _check_name(prefix, "a prefix")
@@ -213,8 +214,7 @@ class Hub:
         _check_name(room)
         if not isinstance(message, PreparedMessage):
             message = PreparedMessage(message)
-        token = wire.NOBODY if exclude is None else token_of(exclude)
-        return self._courier.send(room, message, token)
+        return self._courier.send(room, message, _excluded(exclude))
 
     def send_json(self, room: str, value: Any, exclude: Session | None = None) -> str | None:
         """Send ``value`` as a text message of JSON; raises what ``send()`` and ``json.dumps()``
@@ -236,8 +236,7 @@ class Hub:
         """
         _check_name(room)
         check_sendable(code, reason)
-        token = wire.NOBODY if exclude is None else token_of(exclude)
-        self._courier.disconnect(room, CloseReason(code, reason), token)
+        self._courier.disconnect(room, CloseReason(code, reason), _excluded(exclude))
 
     def history(
         self, room: str, *, after: str | None = None, limit: int = 100
@@ -252,8 +251,7 @@ class Hub:
         _check_name(room)
         if self._history is None:
             raise ValueError("history() needs one: Hub(history=syncws.History())")
-        if limit < 1:
-            raise ValueError(f"limit is at least 1 message, not {limit!r}")
+        _check_number("limit", limit)
         position = Position.parse(after)
         try:
             missed = self._bus.read(room, position, limit)
@@ -320,6 +318,8 @@ class Hub:
         has members in the room, in a thread of the hub's, one call at a time. Two sessions of
         one member are one member. What the callback raises is logged.
         """
+        if not callable(callback):
+            raise TypeError(f"on_presence takes a function of room, joined, left, not {callback!r}")
         self._watcher.callbacks.append(callback)
         return callback
 
@@ -359,6 +359,21 @@ class Hub:
         """Disconnect from the bus. Sessions go on; ``send()`` does not."""
         self._watcher.close(CLOSE_TIMEOUT)
         self._bus.close()
+
+
+def _check_number(name: str, value: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is a whole number of messages, such as 100, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} is at least 1 message, not {value!r}")
+
+
+def _excluded(session: Session | None) -> bytes:
+    if session is None:
+        return wire.NOBODY
+    if not isinstance(session, Session):
+        raise TypeError(f"exclude is a Session, or None, not {session!r}")
+    return token_of(session)
 
 
 def _check_name(name: str, what: str = "a room") -> None:

@@ -72,8 +72,6 @@ class RedisBus(Bus):
         self.process = os.urandom(wire.SENDER)
         self.gaps = 0
         self._closed = False
-        # Whether something was kept that may not have been delivered yet.
-        self._unsettled = False
         self._listener = Listener(self._commands, self.process, self._grace, self)
         # Guards the below.
         self._lock = threading.Lock()
@@ -83,6 +81,8 @@ class RedisBus(Bus):
         self._pause_until = 0.0
         # Whether Redis was ever reached.
         self._reached = False
+        # How many messages were kept, and how many of them are known to have been delivered here.
+        self._kept = self._settled = 0
         # What was refused, and has been logged.
         self._refused: set[str] = set()
         # For the listener's thread: up to where each room's messages have been delivered.
@@ -138,16 +138,24 @@ class RedisBus(Bus):
         except (RefusedError, MisuseError, _PausedError):
             raise
         except HubError as exc:
-            # It may have been kept all the same. But to a Redis that hangs nobody listens.
-            self._unsettled = not isinstance(exc.__cause__, redis.TimeoutError)
+            with self._lock:
+                if isinstance(exc.__cause__, redis.TimeoutError):
+                    self._settled = self._kept  # from a Redis that hangs nothing is delivered
+                else:
+                    self._kept += 1  # only the answer may have been lost
             raise
-        self._unsettled = True
+        with self._lock:
+            self._kept += 1
         return Position(epoch.decode(), number, time)
 
     def settle(self) -> None:
-        if self._unsettled:
-            self._unsettled = False
-            self._listener.wait(self._listener.barrier())
+        with self._lock:
+            kept = self._kept
+            if kept <= self._settled:
+                return
+        self._listener.wait(self._listener.barrier())
+        with self._lock:
+            self._settled = max(self._settled, kept)
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         return self._call("read the history", lambda: self._read(room, after, limit))

@@ -112,6 +112,7 @@ class Courier:
 
     def disconnect(self, room: str, reason: CloseReason, exclude: bytes) -> None:
         """Close the sessions of all members but the one with that token."""
+        self._bus.settle()  # messages sent before come before the Close
         self._rooms.close(room, reason, exclude)
         payload = json.dumps({"code": int(reason.code), "reason": reason.reason}).encode()
         self._publish(room, Envelope(wire.DISCONNECT, payload, self._bus.process, exclude=exclude))

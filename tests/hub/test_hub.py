@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from syncws import (
+    History,
     Hub,
+    HubError,
     PreparedMessage,
     RawSession,
     Session,
@@ -150,5 +152,44 @@ def test_options_that_can_not_be() -> None:
         Hub(queue=0)
     with pytest.raises(ValueError, match='"disconnect", "drop_oldest" or "drop_newest"'):
         Hub(on_full="wait")  # type: ignore[arg-type]  # as a user might
+    for queue in ("5", 1.5, True):
+        with pytest.raises(TypeError, match="queue is a whole number of messages"):
+            Hub(queue=queue)  # type: ignore[arg-type]  # as a user might
+    with pytest.raises(TypeError, match='url is an address, such as "redis://localhost:6379/0"'):
+        Hub(6379)  # type: ignore[arg-type]  # as a user might
     assert Hub().gaps == 0
-    Hub().close()
+
+
+def test_arguments_that_can_not_be(make_session: MakeSession) -> None:
+    hub = Hub(history=History())
+    ((session, _),) = members(make_session, 1)
+    with hub.join("a", session) as joined:
+        with pytest.raises(TypeError, match=r"exclude is a Session, or None, not <.*Joined"):
+            hub.send("a", "text", exclude=joined)  # type: ignore[arg-type]  # as a user might
+        with pytest.raises(TypeError, match="exclude is a Session, or None, not 'ann'"):
+            hub.disconnect("a", exclude="ann")  # type: ignore[arg-type]  # as a user might
+    with pytest.raises(TypeError, match=r"limit is a whole number of messages, .* not 1\.5"):
+        hub.history("a", limit=1.5)  # type: ignore[arg-type]  # as a user might
+    with pytest.raises(TypeError, match="on_presence takes a function of room, joined, left"):
+        hub.on_presence("changed")  # type: ignore[arg-type]  # as a user might
+
+
+@pytest.mark.parametrize("history", [None, History()])
+def test_a_closed_hub_in_memory_says_that_it_is_closed(
+    make_session: MakeSession, history: History | None
+) -> None:
+    hub = Hub(history=history)
+    ((session, peer),) = members(make_session, 1)
+    with hub.join("a", session):
+        hub.close()
+        assert not hub.connected
+        with pytest.raises(HubError, match="the hub is closed"):
+            hub.send("a", "here")
+        assert peer.receive() == "here"
+        with pytest.raises(HubError, match="the hub is closed"):
+            hub.count("a")
+        with pytest.raises(HubError, match="the hub is closed"):
+            hub.presence("a")
+        if history is not None:
+            with pytest.raises(HubError, match="the hub is closed"):
+                hub.history("a")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -286,6 +287,27 @@ def test_f5_sessions_are_ended_from_any_process(
         here.send("user", "after")
         assert peer.receive() == "after", "who joins later stays"
         assert [three.receive(), three.receive()] == ["before", "after"]
+
+
+def test_f5_what_was_kept_before_comes_before_the_close(
+    make_hub: MakeHub, make_session: MakeSession
+) -> None:
+    """With a history over Redis a message comes back by another thread than the disconnect's."""
+    here, there = (make_hub(history=History(stamp=slow)) for _ in range(2))
+    (first, one), (second, two) = make_session(), make_session()
+    here.join("user", first)
+    there.join("user", second)
+    here.send("user", "before")
+    here.disconnect("user", 1008, "logged out")
+    for peer in (one, two):
+        assert peer.receive() == "before"
+        assert peer.answer_close() == (1008, "logged out")
+
+
+def slow(message: str | bytes, _: str) -> str | bytes:
+    """A message takes its time on its way to the members."""
+    time.sleep(0.1)
+    return message
 
 
 def test_f5_a_member_that_is_blocked_is_ended_too(
