@@ -33,10 +33,10 @@ class CloseCode(IntEnum):
 
 
 #: Codes that describe an end and are never in a frame (RFC 6455 section 7.4.1).
-_NEVER_SENT = frozenset(
+NEVER_SENT = frozenset(
     {CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
 )
-_SENDABLE = frozenset(CloseCode) - _NEVER_SENT
+_SENDABLE = frozenset(CloseCode) - NEVER_SENT
 
 #: The codes of ends that are not errors.
 _OK = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RECEIVED})

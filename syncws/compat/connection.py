@@ -9,7 +9,7 @@ from typing import Any
 
 from wsproto.frame_protocol import CloseReason as WsprotoCode
 
-from ..close import CloseReason, check_sendable
+from ..close import MAX_REASON_BYTES, NEVER_SENT, CloseReason, check_sendable
 from ..errors import ConnectionClosed as SessionClosed
 from ..options import check_timeout
 from ..session.session import Session
@@ -80,9 +80,12 @@ class Base:
 
     @property
     def close_message(self) -> str | None:
-        """The text of the Close frame, or None."""
+        """The text of the Close frame; None before the end, and if there was no Close frame."""
         reason = self._session._reason
-        return None if reason is None or reason.code == 1006 else reason.reason or None
+        if reason is None or reason.code == 1006:
+            return None
+        # A peer that gives no text has given an empty one.
+        return reason.reason if reason.cause == "peer" else reason.reason or None
 
     def send(self, data: Any) -> None:
         """Send ``bytes`` as a binary message, and ``str(data)`` of all else as text.
@@ -123,12 +126,18 @@ class Base:
         """Send a Close with the code ``reason`` (None: 1000) and the text ``message``, and
         do not wait for the peer's.
 
-        Raises ``ConnectionClosed`` if the connection has ended, and ``ValueError`` for a
-        code or a text that can not be sent (RFC 6455 section 7.4).
+        The codes 1005, 1006 and 1015 of an end without a code become 1000, and the text is cut
+        to 123 bytes, so ``close_reason`` and ``close_message`` of another connection can be
+        given. Raises ``ConnectionClosed`` if the connection has ended, and ``ValueError`` for
+        another code that can not be sent (RFC 6455 section 7.4).
         """
         if not self.connected:
             raise self._closed()
         code, text = int(reason or 1000), message or ""
+        if code in NEVER_SENT:
+            code = 1000
+        if isinstance(text, str):
+            text = text.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
         check_sendable(code, text)
         self._session._start_closing(CloseReason(code, text, "local"))
 

@@ -76,6 +76,7 @@ class Sock:
 
 def _upgrade(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     given = dict(current_app.config.get("SOCK_SERVER_OPTIONS", {}))
+    receive_bytes = given.get("receive_bytes", 4096)
     for name in _UNUSED:
         given.pop(name, None)
     subprotocols = given.pop("subprotocols", None) or []
@@ -90,6 +91,7 @@ def _upgrade(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     def handler(session: Session, **parameters: Any) -> None:
         ws = Server.over(session)
         ws.subprotocols, ws.max_message_size = subprotocols, limit
+        ws.receive_bytes = receive_bytes
         try:
             function(ws, **parameters)
         except ConnectionClosed as exc:

@@ -175,10 +175,12 @@ class Client(Base):
     """A client's connection to ``url``.
 
     ``headers`` is a mapping or a list of pairs. The other parameters are those of
-    ``Server``, and ``ssl_context``. ``options`` are those of :func:`syncws.connect`.
+    ``Server``, and ``ssl_context``. ``options`` are those of :func:`syncws.connect`; unless
+    they are given, no proxy is used and no redirect is followed.
 
-    Raises ``ConnectionError`` if the server does not accept, and ``OSError`` if there is no
-    connection.
+    Raises ``ConnectionError`` if the server does not accept, ``TimeoutError`` after
+    ``open_timeout`` (10 seconds unless given), and another ``OSError`` if there is no
+    connection. Any thread may make it.
     """
 
     def __init__(
@@ -202,11 +204,15 @@ class Client(Base):
         self.subprotocols = [subprotocols] if isinstance(subprotocols, str) else subprotocols or []
         try:
             session = open_client(
-                parts._replace(scheme="wss" if secure else "ws").geturl(),
+                parts._replace(scheme="wss" if secure else "ws", fragment="").geturl(),
                 headers=headers or (),
                 subprotocols=self.subprotocols,
                 ssl_context=ssl_context if secure else None,
-                **session_options(ping_interval, max_message_size, options),
+                **{
+                    "proxy": None,
+                    "redirects": 0,
+                    **session_options(ping_interval, max_message_size, options),
+                },
             )
         except HandshakeError as exc:
             raise ConnectionError(exc.status if exc.status not in (None, 101) else 400) from exc

@@ -30,6 +30,13 @@ class Upper(Server):
 
 SEEN: dict[str, Any] = {}
 
+CLOSES: dict[str, tuple[int, str]] = {
+    "no-code": (1005, ""),
+    "lost": (1006, "the other side has gone"),
+    "tls": (1015, ""),
+    "long": (4000, "\N{EURO SIGN}" * 50),
+}
+
 
 def application(environ: Any, start_response: Any) -> Any:
     path = environ["PATH_INFO"]
@@ -41,6 +48,9 @@ def application(environ: Any, start_response: Any) -> Any:
             thread.start()
         for thread in threads:
             thread.join(PATIENCE)
+    elif path == "/closes-with":
+        code, text = CLOSES[environ["QUERY_STRING"]]
+        ws.close(code, text)
     elif path == "/closes":
         ws.send(42)
         ws.close(4001, "enough")
@@ -110,6 +120,54 @@ def test_messages_come_before_the_end(url: str) -> None:
         ws.receive(PATIENCE)
     assert (caught.value.reason, caught.value.message) == (4001, "enough")
     assert (ws.close_reason, ws.close_message) == (4001, "enough")
+    wait_until_closed(ws)
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "text"),
+    [
+        ("no-code", 1000, ""),
+        ("lost", 1000, "the other side has gone"),
+        ("tls", 1000, ""),
+        ("long", 4000, "\N{EURO SIGN}" * 41),
+    ],
+    ids=list(CLOSES),
+)
+def test_the_end_of_another_connection_can_be_passed_on(
+    url: str, end: str, code: int, text: str
+) -> None:
+    """A relay gives ``close()`` what it finds in a ``ConnectionClosed``."""
+    ws = Client(f"{url}/closes-with?{end}")
+    with pytest.raises(ConnectionClosed) as caught:
+        ws.receive(PATIENCE)
+    # A text that is empty is not None, as there.
+    assert (caught.value.reason, caught.value.message) == (code, text)
+    assert (ws.close_reason, ws.close_message) == (code, text)
+    wait_until_closed(ws)
+
+
+def test_a_client_uses_no_proxy_and_follows_no_redirect_unless_told(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    def redirect(environ: Any, start_response: Any) -> Any:
+        start_response("302 Found", [("Location", f"{url}/closes"), ("Content-Length", "0")])
+        return [b""]
+
+    with syncws.serve(redirect, port=0, host="127.0.0.1") as server:
+        there = f"ws://127.0.0.1:{server.port}/#a-fragment-is-not-sent"
+        # A proxy that refuses all: nothing listens at this port of this host.
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with pytest.raises(ConnectionError) as caught:
+            Client(there)
+        assert caught.value.status_code == 302
+        with pytest.raises(OSError, match="refused"):
+            Client(there, proxy="env")
+        ws = Client(there, redirects=1)
+    assert ws.receive(PATIENCE) == "42"
+    with pytest.raises(ConnectionClosed):
+        ws.receive(PATIENCE)
     wait_until_closed(ws)
 
 
