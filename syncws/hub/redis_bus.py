@@ -124,17 +124,13 @@ class RedisBus(Bus):
             self._history.milliseconds,
             self._commands.channel(room),
         )
+
+        def keep() -> Any:
+            publish = self._commands.publish_command()
+            return self._commands.run_once(APPEND, self._log_keys(room), *arguments, publish, kept)
+
         try:
-            epoch, number, time = self._call(
-                "keep messages",
-                lambda: self._commands.run_once(
-                    APPEND,
-                    self._log_keys(room),
-                    *arguments,
-                    self._commands.publish_command(),
-                    kept,
-                ),
-            )
+            epoch, number, time = self._call("keep messages", keep)
         except (RefusedError, MisuseError, _PausedError):
             raise
         except HubError as exc:
