@@ -117,6 +117,8 @@ class WebSockets:
         if isinstance(app, Flask):
             _config_options(app)
             _make_refusals_readable(app, self._options)
+        elif not isinstance(app, Blueprint):
+            raise TypeError(f"WebSockets() takes a Flask application or a blueprint, not {app!r}")
         else:
             app.record_once(lambda state: _make_refusals_readable(state.app, self._options))
         _route_plain_requests_of(app)
@@ -156,26 +158,28 @@ class WebSockets:
     ) -> Callable[[Any], Any]:
         """Make the decorated function the handler of the WebSockets at ``rule``.
 
-        It is called with the session and the URL's parameters. ``endpoint`` is by default
-        the name of the function, or of the object's class. With ``blueprint``, the route
-        belongs to that blueprint.
+        It is called with the session and the URL's parameters. ``endpoint`` is by default the name
+        of the function, or of the object's class. With ``blueprint``, the route belongs to that
+        blueprint.
 
-        ``decorators`` are decorators of views, such as Flask-Login's ``login_required``.
-        They act before the WebSocket opens and may refuse the request. The last one acts
-        first, as in Flask's ``View.decorators``.
+        ``decorators`` are decorators of views, such as Flask-Login's ``login_required``. They act
+        before the WebSocket opens and may refuse the request. The last one acts first, as in
+        Flask's ``View.decorators``.
 
-        ``options`` are session options, which override those of :class:`WebSockets`, or
-        options of Werkzeug's ``Rule`` (``defaults``, ``strict_slashes``, ``host``,
-        ``subdomain``).
+        ``options`` are session options, which override those of :class:`WebSockets`, or options of
+        Werkzeug's ``Rule`` (``defaults``, ``strict_slashes``, ``host``, ``subdomain``).
 
-        Do not put a guard on the handler itself: it would run after the WebSocket has
-        opened, too late for a 401. If the handler returns a response, or aborts, the session
-        is closed with 1008 (1011 for a status from 500 on) and a warning is logged.
+        Do not put a guard on the handler itself: it would run after the WebSocket has opened, too
+        late for a 401. Above ``@websockets.route`` it would do nothing. If the handler returns a
+        response, or aborts, the session is closed with 1008 (1011 for a status from 500 on) and a
+        warning is logged.
 
-        Raises ``TypeError`` or ``ValueError`` for invalid options, for a handler that is
-        ``async``, a generator or an application already, and for a guard of Flask-Login,
-        Flask-HTTPAuth, Flask-JWT-Extended or Flask-Security on the handler.
+        Raises ``TypeError`` or ``ValueError`` for invalid options, for a handler that is ``async``,
+        a generator or an application already, and for a guard of Flask-Login, Flask-HTTPAuth,
+        Flask-JWT-Extended or Flask-Security on the handler.
         """
+        if not isinstance(rule, str):
+            raise TypeError(f'write @websockets.route("/..."): the rule is a str, not {rule!r}')
         session_options = {**self._options}
         rule_options: dict[str, Any] = {}
         for name, value in options.items():
@@ -278,10 +282,7 @@ def upgrade_view(
     given: dict[str, Any],
     **parameters: Any,
 ) -> ResponseReturnValue:
-    """Answer a request for a WebSocket route.
-
-    ``options`` are made of those that are ``given`` to the route. ``app.config`` may have more.
-    """
+    """Answer a request for a WebSocket route, with those ``given`` and the configured options."""
     environ = request.environ
     more = _config_options(current_app)
     if more:
@@ -327,10 +328,7 @@ def _handle(
 
 
 def _config_options(app: Flask) -> dict[str, Any]:
-    """Return the options in ``app.config``.
-
-    It is read for each request, so that you may load it after the routes are made.
-    """
+    """Return the options in ``app.config``, read anew: you may load it after routes are made."""
     options: dict[str, Any] = app.config.get_namespace(_CONFIG)
     for name in options:
         if name not in _OPTION_NAMES or name == "raw":

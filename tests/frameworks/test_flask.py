@@ -309,6 +309,15 @@ def test_options_are_checked_at_once() -> None:
         websockets.route("/ws")(coroutine)
 
 
+def test_what_can_be_no_rule_and_no_application() -> None:
+    websockets = WebSockets(Flask("tests"))
+    with pytest.raises(TypeError, match=r'write @websockets.route\("/..."\): .*not <function echo'):
+        websockets.route(print)  # type: ignore[call-overload]  # without its parentheses
+    for wrong in ("app", Flask("tests").wsgi_app):
+        with pytest.raises(TypeError, match="takes a Flask application or a blueprint, not "):
+            WebSockets(wrong)  # type: ignore[arg-type]  # as a user might
+
+
 def test_decorated_function_stays_itself() -> None:
     assert WebSockets(Flask("tests")).route("/ws")(handler) is handler
 
