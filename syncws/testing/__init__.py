@@ -20,3 +20,8 @@ from .clock import Clock
 from .peer import Peer
 
 __all__ = ["Clock", "Peer", "WebSocketClient"]
+
+# Users read "syncws.testing.Peer" in tracebacks and documentation, wherever the class is defined.
+for _member in (Clock, Peer, WebSocketClient):
+    _member.__module__ = __name__
+del _member

@@ -3,3 +3,6 @@
 from .worker import WebSocketWorker
 
 __all__ = ["WebSocketWorker"]
+
+# Users read "syncws.worker.WebSocketWorker" in tracebacks and documentation.
+WebSocketWorker.__module__ = __name__

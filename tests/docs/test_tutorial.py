@@ -18,6 +18,7 @@ from flask import Flask
 import syncws
 from syncws.testing import Peer, WebSocketClient
 
+from ..support.background import wait_until
 from ..support.browsers import Browser, needs_chromium
 from ..support.pairs import PATIENCE
 from ..support.redis_server import RedisServer
@@ -124,6 +125,21 @@ def test_stage_4_the_room_remembers() -> None:
         assert bob.receive_json() == {"reload": True}, "the room had lines when its page had none"
     with enter(app, "Bob", "/rooms/red?after=nonsense") as bob:
         assert bob.receive_json() == {"reload": True}
+
+
+def test_a_page_does_not_load_itself_for_ever_when_all_lines_are_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = syncws.History(seconds=0.2)
+    monkeypatch.setattr(syncws, "History", lambda **_: history)
+    app = app_of(4)
+    browser = app.test_client()
+    browser.post("/login", data={"name": "Ann"})
+    with enter(app, "Ann", "/rooms/red") as ann:
+        be_there(ann)
+    wait_until(lambda: "is it on?" not in browser.get("/rooms/red").text)
+    with enter(app, "Ann", "/rooms/red") as ann:
+        assert "members" in ann.receive_json()
 
 
 @pytest.mark.parametrize("stage", [5, 6])

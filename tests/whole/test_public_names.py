@@ -13,6 +13,7 @@ import pytest
 import syncws
 from syncws import testing
 from syncws.system.tls import make_transport
+from syncws.worker import WebSocketWorker
 
 from . import public_names
 
@@ -84,6 +85,9 @@ def test_the_public_interface_changes_only_with_its_page() -> None:
 def test_public_names_say_where_users_find_them() -> None:
     for name in set(syncws.__all__) - {"Opcode"}:  # Opcode is wsproto's
         assert getattr(syncws, name).__module__ == "syncws", name
+    for name in testing.__all__:
+        assert getattr(testing, name).__module__ == "syncws.testing", name
+    assert WebSocketWorker.__module__ == "syncws.worker"
 
 
 def test_public_methods_are_documented() -> None:

@@ -59,7 +59,7 @@ def chat(session: syncws.Session, room: str) -> None:
     name = flask.session["name"]
     after = request.args.get("after")
     with hub.join(room, session, after=after, member=name) as joined, here.join(room, session):
-        if joined.gap or (joined.last_id and not after):
+        if joined.gap or (not after and hub.history(room, limit=1)):
             session.send_json({"reload": True})
         session.send_json({"members": sorted(hub.presence(room))})
         for message in session:
