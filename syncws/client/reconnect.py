@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..options import check_seconds
 from ..protocol.headers import Headers
+from ..system.latch import Latch
 from .attempt import Attempt
 from .opening import ConnectOptions, open_session
 from .session import ClientSession
@@ -106,7 +107,7 @@ class Reconnecting(Iterator[ClientSession]):
         # Guards the session, the attempt, and whether the iteration is over. Not held over I/O.
         # Reentrant, because a signal handler may call close() in the thread that holds it.
         self._lock = threading.RLock()
-        self._over = threading.Event()
+        self._over = Latch()
         self._session: ClientSession | None = None
         self._attempt: Attempt | None = None
         self._opened_at = 0.0
@@ -146,8 +147,8 @@ class Reconnecting(Iterator[ClientSession]):
 
     def close(self) -> None:
         """End the iteration: a wait or an attempt to connect ends now, an open session is closed
-        with 1000, and no other session is opened. May be called from any thread, and more than
-        once."""
+        with 1000, and no other session is opened. May be called from any thread, in a signal
+        handler too, and more than once."""
         with self._lock:
             self._over.set()
             session, attempt = self._session, self._attempt

@@ -25,6 +25,7 @@ from ..options import check_timeout
 from ..session.registry import REGISTRY
 from ..session.running import check_function
 from ..system.deadline import Deadline
+from ..system.latch import LOOK_FOR_SIGNALS, Latch
 from ..system.logs import logger
 from ..upgrade.application import WebSocketUpgrade, busy, refuse
 from ..upgrade.respond import carry_out_upgrades
@@ -53,10 +54,6 @@ COMPLAIN_EVERY = 60.0
 
 #: Seconds for a thread to end after its connection was cut.
 CUT_TIMEOUT = 1.0
-
-#: Seconds. A signal that arrives between Python's last look for signals and a wait does not end
-#: that wait. So the main thread waits for so long at most, and Ctrl-C is never lost.
-LOOK_FOR_SIGNALS = 0.5
 
 
 @overload
@@ -158,9 +155,10 @@ class Server:
             "wsgi.url_scheme": "http" if ssl_context is None else "https",
         }
         # Guards the next three attributes. Held for a few instructions, never during I/O.
-        self._lock = threading.Lock()
+        # Reentrant, because a signal handler may call shutdown() in a thread that is in it.
+        self._lock = threading.RLock()
         self._connections: set[ServerConnection] = set()
-        self._stopping = threading.Event()
+        self._stopping = Latch()
         self._deadline = Deadline(None)  # for all connections to end, after shutdown()
         self._complained_at = -COMPLAIN_EVERY  # used by the acceptor only
         with contextlib.ExitStack() as stack:  # of what is closed again if something is missing
@@ -185,8 +183,7 @@ class Server:
         ``KeyboardInterrupt`` and does not wait for handlers any longer.
         """
         with contextlib.suppress(KeyboardInterrupt):
-            while not self._stopping.wait(LOOK_FOR_SIGNALS):
-                pass
+            self._stopping.wait()
         self.shutdown()
 
     def shutdown(self, timeout: float = 30.0) -> None:
@@ -199,7 +196,8 @@ class Server:
         from outside.
 
         A second call waits with the ``timeout`` of the first. If a handler calls this, the
-        server does not wait for the handler's own thread.
+        server does not wait for the handler's own thread. Any thread may call this, and so may
+        a signal handler.
 
         ``timeout`` 0 cuts everything at once; ``math.inf`` waits for ever. Raises
         ``TypeError`` or ``ValueError`` for a timeout that is not a number.

@@ -470,6 +470,21 @@ def test_close_may_come_in_a_signal_handler() -> None:
     assert list(connecting) == []
 
 
+def test_a_wait_may_be_as_long_as_you_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than Python's locks can wait."""
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+    waiting = threading.Event()
+    connecting = reconnect(
+        "ws://127.0.0.1:1/",
+        backoff=Backoff(first=1e300, most=1e300),
+        on_wait=lambda *_: waiting.set(),
+    )
+    following = Background(list, connecting)
+    assert waiting.wait(PATIENCE)
+    connecting.close()
+    assert following.result() == []
+
+
 # Real servers
 
 
