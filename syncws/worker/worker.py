@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import selectors
 import socket
 import threading
@@ -235,6 +236,9 @@ class WebSocketWorker(ThreadWorker):
     # The main thread
 
     def init_process(self) -> None:
+        # A worker shares the pages of memory of what the master has made, until one of the two
+        # writes to a page. The garbage collector would write to nearly all of them.
+        gc.freeze()
         # Else ssl_wrap_socket() would make the handshake, before conn.sock is the TLS
         # socket that a deadline can shut down.
         self.cfg.set("do_handshake_on_connect", False)
