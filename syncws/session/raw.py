@@ -32,6 +32,7 @@ from ..system.deadline import Deadline
 from ..system.patience import Patience
 from ..system.scheduler import SCHEDULER
 from ..system.transport import BrokenError, DeadlineError
+from ..system.turns import MESSAGES, MESSAGES_BEFORE_READING, let_others_run
 from ..system.wakeup import Wakeup
 from .common import CommonSession, Traffic
 from .ending import Ending
@@ -86,6 +87,9 @@ class RawSession(CommonSession):
         self._output = FrameOutput(deflate=bool(extensions), masking=bool(options.masking))
         self._ending = Ending(self, transport, Wakeup())
         self._receiving = threading.Lock()
+        # Frames received without waiting since this thread last yielded (see turns.py). Guarded by
+        # _receiving.
+        self._unwaited = 0
         self._writing = threading.Lock()
         # Whether the handler can send no more: the session is ended for it.
         self._sending_over = False
@@ -129,9 +133,14 @@ class RawSession(CommonSession):
         assert self._receiving.locked()
         deadline = None if timeout is None else Deadline(timeout)
         left = None
+        waited = False
         while True:
             frame = self._input.next_frame()
             if isinstance(frame, Frame):
+                if not waited:
+                    self._unwaited += 1
+                    if self._unwaited >= MESSAGES:
+                        self._yield()
                 if frame.opcode == Opcode.CLOSE:
                     self._ending.begin(CloseReason(*read_close(frame.payload), "peer"), math.inf)
                     self._ending.close_received()
@@ -140,10 +149,13 @@ class RawSession(CommonSession):
                 self._start_closing(CloseReason(frame.code, frame.reason, frame.cause))
             if self._input.over or self._ending.finished:
                 raise self._ending.exception()
+            if self._unwaited >= MESSAGES_BEFORE_READING:
+                self._yield()
             if deadline is not None:
                 if left == 0.0:
                     raise DeadlineError  # one more read after the deadline is enough
                 left = deadline.left
+            waited = True
             try:
                 data = self._transport.receive(left, self._input.expected_bytes)
             except BrokenError as exc:
@@ -153,6 +165,10 @@ class RawSession(CommonSession):
                 self._input.receive_data(data)
             else:
                 self._ending.finish(_abnormal("end of file without a Close", "eof"))
+
+    def _yield(self) -> None:
+        self._unwaited = 0
+        let_others_run()
 
     def send_frame(self, frame: Frame, timeout: float | None = None) -> None:
         """Send a frame as it is.

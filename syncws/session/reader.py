@@ -10,17 +10,16 @@ puts messages into a bounded queue (``intake.py``).
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from threading import get_ident
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..errors import ConcurrencyError
 from ..protocol.events import Part
 from ..system.deadline import Deadline
 from ..system.transport import BrokenError, DeadlineError
+from ..system.turns import MESSAGES, MESSAGES_BEFORE_READING, let_others_run
 from .intake import Intake
 
 if TYPE_CHECKING:
@@ -41,22 +40,10 @@ LOOK_AFTER = 0.4
 # the time that it takes to get the interpreter back from a thread that computes.
 _AT_ONCE = 0.05
 
-#: How many messages a session may receive without waiting before it yields to other threads.
-#: Without this, one thread ran for a switch interval of 5 ms at a time: with 100 busy sessions the
-#: slowest hundredth of the answers took 0.4 s, with this 20 ms, at the same throughput.
-YIELD_AFTER = 32
-
 SECOND_READER = (
     "another thread is in receive() on this session; let one thread receive "
     "and hand the messages on, for example through a queue.Queue"
 )
-
-# Releases the interpreter's lock, and lets others take it before it comes back.
-_give_way = getattr(os, "sched_yield", lambda: sleep(0))
-
-# Whether threads share the interpreter's lock. A free-threaded Python can turn it on later, when a
-# module is imported that needs it.
-_gil_is_on = getattr(sys, "_is_gil_enabled", lambda: True)
 
 
 class Reader(Intake):
@@ -74,7 +61,7 @@ class Reader(Intake):
     ) -> None:
         super().__init__(protocol, transport, writer, ending, pings, wakeup, close_timeout)
         self.receiving = threading.Lock()
-        # Messages received without waiting since this thread last yielded.
+        # Messages received without waiting since this thread last yielded (see turns.py).
         self._unwaited = 0
         # The stream whose parts are being received: from the first part of a message to the last
         # one. Guarded by receiving.
@@ -225,6 +212,8 @@ class Reader(Intake):
             if event is None:
                 if self._ending.finished or protocol.input_over:
                     raise self._ending.exception()
+                if self._unwaited >= MESSAGES_BEFORE_READING:
+                    self._yield()
                 if deadline is not None:
                     if left == 0.0:
                         # One more read after the deadline is enough: a peer that sends pings
@@ -253,18 +242,15 @@ class Reader(Intake):
                     continue
                 if not waited:
                     self._unwaited += 1
-                    if self._unwaited >= YIELD_AFTER:
-                        self._let_others_run()
+                    if self._unwaited >= MESSAGES:
+                        self._yield()
                 return event
             else:
                 self._take_control(event)
 
-    def _let_others_run(self) -> None:
-        """A message was there already. A peer that sends faster than it is answered must not
-        keep the interpreter from the other sessions. Without the GIL it does not."""
+    def _yield(self) -> None:
         self._unwaited = 0
-        if _gil_is_on():
-            _give_way()
+        let_others_run()
 
     def _take_queued(self) -> str | bytes | Part:
         """Take the oldest queued message. Only the thread in receive() does."""

@@ -15,6 +15,7 @@ from syncws import (
     Opcode,
     RawSession,
 )
+from syncws.system import turns
 from syncws.system.transport import Transport
 
 from ..conftest import MakeRaw
@@ -441,3 +442,40 @@ def test_about(make_raw: MakeRaw) -> None:
     for _ in range(4):
         session.receive_frame(PATIENCE)
     assert session._traffic() == (2, 1, 7 + 7 + 6 + 6, 5 + 9 + 2)
+
+
+# Turns
+
+
+def test_a_busy_peer_lets_others_run(make_raw: MakeRaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    gave_way = 0
+
+    def give_way() -> None:
+        nonlocal gave_way
+        gave_way += 1
+
+    monkeypatch.setattr(turns, "_give_way", give_way)
+    monkeypatch.setattr(turns, "_gil_is_on", lambda: True)
+    count = 5 * turns.MESSAGES
+    session, peer = make_raw(received=frame(1, b"x") * count)
+    for _ in range(count):
+        session.receive_frame(PATIENCE)
+    assert gave_way == 5
+    for _ in range(count):
+        peer.send("x")
+        session.receive_frame(PATIENCE)
+    assert gave_way == 5, "each of them was waited for"
+
+
+def test_a_busy_session_lets_others_run_before_it_reads_again(
+    make_raw: MakeRaw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_gil_is_on", lambda: True)
+    session, peer = make_raw(received=frame(1, b"x") * turns.MESSAGES_BEFORE_READING)
+    monkeypatch.setattr(turns, "_give_way", lambda: peer.send("more"))
+    for _ in range(turns.MESSAGES_BEFORE_READING):
+        assert session.receive_frame(PATIENCE).payload == b"x"
+    assert session.receive_frame(PATIENCE).payload == b"more"
+    monkeypatch.setattr(turns, "_give_way", lambda: pytest.fail("it has had its turn"))
+    peer.send("y")
+    assert session.receive_frame(PATIENCE).payload == b"y"

@@ -12,6 +12,7 @@ import pytest
 import syncws
 from syncws import CloseReason, Session
 from syncws.session import attending, read_ahead, reader
+from syncws.system import turns
 
 from ..conftest import MakeSession
 from ..support import faults
@@ -331,10 +332,10 @@ def test_a_busy_peer_lets_others_run(
         nonlocal gave_way
         gave_way += 1
 
-    monkeypatch.setattr(reader, "_give_way", give_way)
-    monkeypatch.setattr(reader, "_gil_is_on", lambda: gil)
-    session, peer = make_session()
-    count = 5 * reader.YIELD_AFTER
+    monkeypatch.setattr(turns, "_give_way", give_way)
+    monkeypatch.setattr(turns, "_gil_is_on", lambda: gil)
+    session, peer = make_session(started=False)
+    count = 5 * turns.MESSAGES
     peer.send_bytes(frame(1, b"x") * (count + 5))
     for _ in range(count + 5):
         assert session.receive(PATIENCE) == "x"
@@ -342,8 +343,27 @@ def test_a_busy_peer_lets_others_run(
         assert gave_way >= 4, "all but a few of them had come with another one"
     else:
         assert gave_way == 0, "the others have the other cores, and the system's scheduler"
+    peer.send("x")
+    assert session.receive(PATIENCE) == "x"
     gave_way = 0
     for _ in range(count):
         peer.send("x")
         assert session.receive(PATIENCE) == "x"
     assert gave_way == 0, "each of them was waited for"
+
+
+@pytest.mark.parametrize("timeout", [None, PATIENCE])
+def test_a_busy_session_lets_others_run_before_it_reads_again(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    """It has just answered its peer, which sends more in the meantime."""
+    monkeypatch.setattr(turns, "_gil_is_on", lambda: True)
+    received = frame(1, b"x") * turns.MESSAGES_BEFORE_READING
+    session, peer = make_session(started=False, received=received)
+    monkeypatch.setattr(turns, "_give_way", lambda: peer.send("more"))
+    for _ in range(turns.MESSAGES_BEFORE_READING):
+        assert session.receive(timeout) == "x"
+    assert session.receive(timeout) == "more"
+    monkeypatch.setattr(turns, "_give_way", lambda: pytest.fail("it has had its turn"))
+    peer.send("y")
+    assert session.receive(timeout) == "y"
