@@ -38,6 +38,7 @@ from .heads import Arrived, ParsedHead, SlowHeads, parse_arrived
 from .idle import IdleConnections
 from .lingering import Lingering
 from .pool import Pool
+from .settings import Settings
 from .statsd import Statsd
 
 if TYPE_CHECKING:
@@ -245,6 +246,11 @@ class WebSocketWorker(ThreadWorker):
         if self.cfg.statsd_host:
             self._statsd = Statsd(self.log)
         super().init_process()
+
+    def run(self) -> None:
+        # The application is loaded, and the last hook before the first request has run.
+        self.cfg: Any = Settings(self.cfg)
+        super().run()
 
     def notify(self) -> None:
         """The heartbeat, about once a second."""
