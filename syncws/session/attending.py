@@ -249,10 +249,17 @@ class Attending:
             self._pings.forget_keepalive()
             return None
         unanswered = self._pings.oldest_keepalive()
-        if unanswered is not None and keepalive.is_dead(now, unanswered.sent_at, self._signs()):
+        if (
+            unanswered is not None
+            and keepalive.is_dead(now, unanswered.sent_at, self._signs())
+            # Its pong may have been parsed in the meantime.
+            and self._pings.oldest_keepalive() is unanswered
+        ):
             self._give_up()
             return None
         if keepalive.is_due(now):
+            # First: while the peer has time to answer, it is not held back by what is read here.
+            self._reader.read_unfinished()
             keepalive.pinging(now)
             sent = self._transport.sent
             payload = self._pings.new()
@@ -264,13 +271,13 @@ class Attending:
         return keepalive.next_look(None if unanswered is None else unanswered.sent_at)
 
     def _signs(self) -> Signs:
-        return Signs(
-            self._transport.received,
-            self._transport.acknowledged(),
-            self._reader.waits_for_handler
+        # In the order in which bytes pass: another thread may be reading them.
+        unread = (
+            self._transport.readable()
             or self._reader.has_unparsed
-            or self._transport.readable(),
+            or self._reader.waits_for_handler
         )
+        return Signs(self._transport.arrived(), self._transport.acknowledged(), unread)
 
     def _give_up(self) -> None:
         text = f"no pong within {self._keepalive.timeout:g} s"

@@ -22,7 +22,7 @@ from ..close import CloseCode, CloseReason
 from ..protocol.events import Fault, Part, PeerClose, Ping, Pong
 from ..system.deadline import Deadline, bounded
 from ..system.transport import BrokenError, DeadlineError
-from .read_ahead import ReadAhead
+from .read_ahead import MAX_UNFINISHED_BYTES, ReadAhead
 
 if TYPE_CHECKING:
     from ..protocol.events import Event
@@ -119,6 +119,30 @@ class Intake:
                 self._read_now()
                 self._take_in()
             return True
+        finally:
+            self._reading_thread = 0
+            self.read_lock.release()
+
+    def read_unfinished(self) -> None:
+        """Read what has arrived of a message that is too large to be read ahead; never wait.
+
+        The keepalive calls this before it sends a ping. A peer that was held back in the middle of
+        the message then goes on, and any byte is a sign of life. A peer that is silent in the
+        middle of it leaves nothing unread, and is given up like any other.
+        """
+        if not self.reading_stopped or self.waits_for_handler:
+            return
+        if not self.read_lock.acquire(blocking=False):
+            return
+        self._reading_thread = threading.get_ident()
+        try:
+            while (
+                self._parse_ahead()
+                and not (self._ending.finished or self._protocol.input_over)
+                and self._protocol.kept_size < MAX_UNFINISHED_BYTES
+                and self._read_now()
+            ):
+                pass
         finally:
             self._reading_thread = 0
             self.read_lock.release()

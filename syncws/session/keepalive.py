@@ -14,7 +14,7 @@ __all__ = ["Keepalive", "Signs"]
 class Signs(NamedTuple):
     """What can be seen of a peer at one moment."""
 
-    #: Bytes received from it so far.
+    #: A number that grows with each byte of the peer that arrives.
     received: int
     #: Bytes that its system has acknowledged so far.
     acknowledged: int
@@ -33,9 +33,11 @@ class Keepalive:
         #: Seconds without a sign of life after which the peer is given up.
         self.timeout = timeout
         self._last_ping_at = 0.0
-        # Bytes received at the last sign of life, and its moment.
+        # What had arrived at the last sign of life, and the moment of that sign.
         self._received = 0
         self._alive_at = 0.0
+        # Whether the peer had unread bytes at the last look.
+        self._unread = False
         # The position in the outgoing bytes at which the ping ends, and the bytes acknowledged at
         # the last look.
         self._ping_ends_at = 0
@@ -56,6 +58,7 @@ class Keepalive:
     def begin_waiting(self, signs: Signs, ping_ends_at: int) -> None:
         """A ping has been sent, and no other one is unanswered."""
         self._received = signs.received
+        self._unread = signs.unread
         self._acknowledged = signs.acknowledged
         self._ping_ends_at = ping_ends_at
 
@@ -64,10 +67,15 @@ class Keepalive:
 
         Any byte of the peer is a sign of life, and so is progress with the bytes in front of the
         ping: the peer can not answer what it has not received.
+
+        A peer with unread bytes at the last look was held back until some moment since then. Its
+        time begins now, since a thread may be at work on what it has just read.
         """
         arriving = self._acknowledged < signs.acknowledged < self._ping_ends_at
         self._acknowledged = signs.acknowledged
-        if arriving or signs.unread or signs.received != self._received:
+        held_back = self._unread or signs.unread
+        self._unread = signs.unread
+        if arriving or held_back or signs.received != self._received:
             self._received = signs.received
             self._alive_at = now
         return now >= self._deadline(waiting_since)

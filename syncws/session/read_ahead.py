@@ -9,12 +9,17 @@ from collections import deque
 
 from ..protocol.events import Part
 
-__all__ = ["ReadAhead"]
+__all__ = ["MAX_UNFINISHED_BYTES", "ReadAhead"]
 
 #: How much is read ahead while the handler is not in receive(). Beyond these limits reading
 #: stops, and TCP holds the peer back. The last read may exceed them.
 MAX_QUEUED_MESSAGES = 256
 MAX_QUEUED_BYTES = 256 * 1024
+
+#: How much of an unfinished message is read while the handler is not in receive(), to tell a peer
+#: that is silent in the middle of it from one that is held back. ``max_message_size`` may be more
+#: than fits into memory, for messages that are read as streams.
+MAX_UNFINISHED_BYTES = 16 * 1024 * 1024
 
 
 class ReadAhead:

@@ -46,10 +46,11 @@ MAX_READ_SIZE = 1024 * 1024
 #: with two parts.
 JOIN_BELOW = 32 * 1024
 
-#: How many bytes of Linux's ``struct tcp_info`` are read, and where ``tcpi_bytes_acked`` begins in
-#: them. It is the last field that is read.
-_TCP_INFO_SIZE = 128
+#: How many bytes of Linux's ``struct tcp_info`` are read, and where ``tcpi_bytes_acked`` and
+#: ``tcpi_bytes_received`` begin in them. Each takes 8 bytes.
+_TCP_INFO_SIZE = 136
 _BYTES_ACKED = 120
+_BYTES_RECEIVED = 128
 
 #: poll() takes milliseconds in 31 bits; longer waits are made of several.
 _MAX_POLL = 1_000_000.0
@@ -78,7 +79,7 @@ class Transport:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_size = READ_SIZE
-        #: Bytes so far, for the access log. A change of ``received`` is also a sign of life.
+        #: Bytes so far, for the access log.
         self.received = 0
         self.sent = 0
         self._prepare()
@@ -258,6 +259,20 @@ class Transport:
         ``acknowledged()``. Under TLS that says little: a large write counts only when all of it is
         written, and the number of unsent bytes may be the same again by chance.
         """
+        counted = self._counted_by_linux(_BYTES_ACKED)
+        return self.acknowledged() if counted is None else counted
+
+    def arrived(self) -> int:
+        """A number that changes when bytes of the peer arrive.
+
+        Linux counts them itself, before any thread reads them. Elsewhere, and on Unix sockets, it
+        is ``received``: bytes count only when the thread that has read them runs again.
+        """
+        counted = self._counted_by_linux(_BYTES_RECEIVED)
+        return self.received if counted is None else counted
+
+    def _counted_by_linux(self, field: int) -> int | None:
+        """A field of ``struct tcp_info``; None if there is none."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError):  # not TCP, or closed
                 # The method of the plain socket, for TLS too.
@@ -265,8 +280,8 @@ class Transport:
                     self._sock, socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE
                 )
                 if len(info) == _TCP_INFO_SIZE:
-                    return int.from_bytes(info[_BYTES_ACKED:], sys.byteorder)
-        return self.acknowledged()
+                    return int.from_bytes(info[field : field + 8], sys.byteorder)
+        return None
 
     def shutdown_write(self) -> None:
         """Tell the peer that this side sends nothing more; reading goes on."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import socket
 import threading
 import time
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,13 @@ import pytest
 
 import syncws
 from syncws import PreparedMessage, Session
-from syncws.session import attending, read_ahead
+from syncws.session import attending, intake, read_ahead
 from syncws.system.tls import TlsTransport
 
 from ..conftest import MakeSession
 from ..support.background import BIG, Background, wait_until
 from ..support.faults import reset
+from ..support.listening import Listener
 from ..support.pairs import PATIENCE, Peer, frame, tcp_pair, tls_pair
 
 Both = tuple[Session, Peer]
@@ -38,6 +41,96 @@ def test_an_unfinished_message_does_not_switch_keepalive_off(
     with pytest.raises(syncws.ConnectionClosedError):
         receiving.result()
     assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
+
+
+def unfinished(data: bytes, *, masked: bool = True, rsv: int = 0) -> bytes:
+    """``data`` in fragments, without the last one."""
+    first, *others = [data[at : at + 30_000] for at in range(0, len(data), 30_000)]
+    begun = frame(2, first, fin=False, rsv=rsv, masked=masked)
+    return begun + b"".join(frame(0, each, fin=False, masked=masked) for each in others)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("size", [600_000, 3_000_000])
+def test_a_peer_that_is_silent_in_a_message_is_dropped_while_the_handler_is_away(
+    make_session: MakeSession,
+    certificate: tuple[Path, Path],
+    quick_stand_in: None,
+    size: int,
+    tls: bool,
+) -> None:
+    """The system holds the part of it that is not read ahead. Nothing waits for the handler."""
+    begun = unfinished(bytes(size))
+    session, peer = make_session(
+        sockets=tls_pair(certificate) if tls else None,
+        ping_interval=0.2,
+        timeout=0.5,
+        max_message_size=10_000_000,
+    )
+    peer.socket.sendall(begun)
+    assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
+
+
+def test_a_server_that_is_silent_in_a_compressed_message_is_dropped_too(
+    quick_stand_in: None,
+) -> None:
+    deflater = zlib.compressobj(wbits=-15)
+    data = deflater.compress(os.urandom(900_000)) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    begun = unfinished(data, masked=False, rsv=4)
+    with contextlib.closing(Listener()) as listener:
+        session, peer = listener.connect(
+            "Sec-WebSocket-Extensions: permessage-deflate",
+            compression="deflate",
+            ping_interval=0.2,
+            timeout=0.5,
+        )
+        with session:
+            peer.socket.sendall(begun)
+            assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
+
+
+@pytest.mark.parametrize("limit", [300_000, read_ahead.MAX_UNFINISHED_BYTES])
+def test_a_peer_held_back_in_the_middle_of_a_message_is_not_dropped(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch, quick_stand_in: None, limit: int
+) -> None:
+    monkeypatch.setattr(intake, "MAX_UNFINISHED_BYTES", limit)
+    begun, more = unfinished(bytes(30_000)), frame(0, bytes(30_000), fin=False)
+    size = 600 * 30_000
+    session, peer = make_session(ping_interval=0.1, timeout=0.3, max_message_size=size + 1)
+    sent = Background(peer.socket.sendall, begun + 599 * more + frame(0, b"x"))
+    for _ in range(10):  # for several times the timeout
+        peer.expect_ping()
+    assert not session.close_reason.done()
+    assert len(session.receive(PATIENCE)) == size + 1
+    sent.result()
+
+
+def test_bytes_that_a_thread_has_in_hand_are_a_sign_of_life(session_and_peer: Both) -> None:
+    """A thread that has read them may have to wait for the interpreter before it counts them."""
+    session, peer = session_and_peer
+    before = session._attending._signs()
+    peer.socket.sendall(b"x")
+    assert session._transport.wait(read=True, timeout=PATIENCE)
+    assert session._transport._sock.recv(10) == b"x"
+    assert session._attending._signs().received != before.received
+
+
+def test_a_pong_that_is_parsed_while_the_peer_is_judged_counts(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler comes to the pong after the ping has been found unanswered."""
+    session, peer = make_session(ping_interval=0.1, timeout=0.3)
+    keepalive = session._keepalive
+
+    def dead_and_answered(*_: object) -> bool:
+        for ping in list(session._pings._outstanding):
+            session._pings.answered(ping.payload)
+        return True
+
+    monkeypatch.setattr(keepalive, "is_dead", dead_and_answered)
+    for _ in range(5):
+        peer.expect_ping()
+    assert not session.close_reason.done()
 
 
 def interrupt_until_closing(session: Session, thread: int) -> None:

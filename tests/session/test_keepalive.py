@@ -50,7 +50,22 @@ def test_any_byte_is_a_sign_of_life() -> None:
 def test_unread_bytes_are_a_sign_of_life() -> None:
     keepalive = waiting()
     assert not keepalive.is_dead(1000.0, 20.0, SILENT._replace(unread=True))
-    assert keepalive.is_dead(1005.0, 20.0, SILENT)
+
+
+def test_the_time_of_a_peer_begins_when_it_is_not_held_back_any_more() -> None:
+    """Nobody knows when that was: a thread may be at work on what it has read just now."""
+    keepalive = waiting()
+    assert not keepalive.is_dead(30.0, 20.0, SILENT._replace(unread=True))
+    assert not keepalive.is_dead(35.0, 20.0, SILENT)
+    assert keepalive.next_look(20.0) == 40.0
+    assert keepalive.is_dead(40.0, 20.0, SILENT)
+
+
+def test_a_peer_held_back_when_it_is_pinged_has_its_time_too() -> None:
+    keepalive = waiting()
+    keepalive.begin_waiting(SILENT._replace(unread=True), 60)
+    assert not keepalive.is_dead(25.0, 20.0, SILENT)
+    assert keepalive.is_dead(30.0, 20.0, SILENT)
 
 
 def test_progress_in_front_of_the_ping_is_a_sign_of_life() -> None:
