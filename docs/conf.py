@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import syncws
+import syncws.testing
 
 project = "syncws"
 author = "The syncws authors"
@@ -47,11 +48,13 @@ copybutton_prompt_is_regexp = True
 
 
 def restore_modules() -> None:
-    """Classes say that they are of the module ``syncws``, where users find them. autodoc reads the
-    comments ``#:`` of their attributes in the module that really has them."""
-    for path, module in list(sys.modules.items()):
+    """Classes say that they are of the module where users find them. autodoc reads the comments
+    ``#:`` of their attributes in the module that really has them."""
+    public = {*syncws.__all__, *syncws.testing.__all__}
+    for path in sorted(sys.modules):  # a package, then its modules
         if path.startswith("syncws."):
-            for name in set(getattr(module, "__all__", ())) & set(syncws.__all__):
+            module = sys.modules[path]
+            for name in set(getattr(module, "__all__", ())) & public:
                 getattr(module, name).__module__ = path
 
 

@@ -61,6 +61,12 @@ def admit(environ: WSGIEnvironment, options: Options) -> Reject | Callable[[], N
     client = options.sessions_per(environ)
     if client is None:
         return _nothing
+    try:
+        hash(client)
+    except TypeError:
+        raise TypeError(
+            f"sessions_per returns a value that can be the key of a dict, or None, not {client!r}"
+        ) from None
     key = (options.sessions_per, client)
     if not _CLIENTS.enter(key, options.max_sessions):
         return Reject(

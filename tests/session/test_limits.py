@@ -252,6 +252,12 @@ def test_f11_clients_without_a_name_are_not_counted() -> None:
         pass
 
 
+def test_a_client_that_can_not_be_counted_is_an_error_that_says_so() -> None:
+    application = syncws.websocket(wait, sessions_per=lambda environ: ["ann"], max_sessions=1)
+    with pytest.raises(TypeError, match=r"sessions_per returns .* or None, not \['ann'\]"):
+        WebSocketClient(application).connect("/")
+
+
 def test_f11_raw_sessions_are_counted_too_and_so_are_those_that_fail() -> None:
     def fail(session: RawSession) -> None:
         raise RuntimeError("on purpose")
