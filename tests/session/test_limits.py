@@ -253,7 +253,10 @@ def test_f11_clients_without_a_name_are_not_counted() -> None:
 
 
 def test_a_client_that_can_not_be_counted_is_an_error_that_says_so() -> None:
-    application = syncws.websocket(wait, sessions_per=lambda environ: ["ann"], max_sessions=1)
+    def users(environ: dict[str, Any]) -> Any:
+        return ["ann"]
+
+    application = syncws.websocket(wait, sessions_per=users, max_sessions=1)
     with pytest.raises(TypeError, match=r"sessions_per returns .* or None, not \['ann'\]"):
         WebSocketClient(application).connect("/")
 
