@@ -62,7 +62,7 @@ class Intake:
         self._reading_thread = 0
         # Messages are put in under read_lock, and taken out by the thread in receive().
         self._read_ahead = ReadAhead()
-        # Its messages: asked for each message whether there are any.
+        # Its messages: asked for each message whether there are any. Set after each put().
         self._queue = self._read_ahead.messages
         # Whether a message was thrown away. Then all later ones are thrown away too: nobody
         # gets the end of a message without its middle. Guarded by read_lock.
@@ -165,6 +165,7 @@ class Intake:
             if isinstance(event, (str, bytes, Part)):
                 if not self._discarding:
                     self._read_ahead.put(event)
+                    self._queue = self._read_ahead.messages
             elif isinstance(event, Fault) and self._queue and self._ending.reason is None:
                 # In order: the handler first receives, and may answer, the messages before the
                 # fault. It has as long as a closing handshake may take.

@@ -85,7 +85,7 @@ class TlsTransport(Transport):
                 raise BrokenError(exc) from exc
             finally:
                 self._let_writers_try()
-        return self._took(data)
+        return self._took(data, expected)
 
     def _let_writers_try(self) -> None:
         """OpenSSL has read: it may have got the bytes that a write needs. Under the TLS lock."""

@@ -33,11 +33,12 @@ with contextlib.suppress(ImportError):  # syncws can be imported on Windows, whi
 __all__ = ["BrokenError", "DeadlineError", "Transport"]
 
 #: Bytes asked for in one read, unless more are known to come. Python allocates them before it
-#: waits, so a session idle in receive() holds this much memory. With LARGE_READ_SIZE it took 7 KiB
-#: more.
+#: waits, so a session idle in receive() holds this much memory. Sixteen short messages fit.
+SMALL_READ_SIZE = 1024
+#: The same after a read that brought SMALL_READ_SIZE or the end of a longer message, and after one
+#: that brought READ_SIZE: the next message may be as large, and may have arrived. A message of
+#: 64 KiB fits into the latter, with its header.
 READ_SIZE = 4 * 1024
-#: The same after a read that brought READ_SIZE: more is waiting, and the next message may be as
-#: large. A message of 64 KiB fits, with its header.
 LARGE_READ_SIZE = 96 * 1024
 #: The largest read, in bytes: more than the buffer of a socket holds.
 MAX_READ_SIZE = 1024 * 1024
@@ -54,6 +55,11 @@ _BYTES_RECEIVED = 128
 
 #: poll() takes milliseconds in 31 bits; longer waits are made of several.
 _MAX_POLL = 1_000_000.0
+
+
+def _size_after(size: int) -> int:
+    """Bytes to ask for after a read that brought ``size`` and was not a small one."""
+    return READ_SIZE if size < READ_SIZE else LARGE_READ_SIZE
 
 
 class DeadlineError(Exception):
@@ -78,7 +84,7 @@ class Transport:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._read_size = READ_SIZE
+        self._read_size = SMALL_READ_SIZE
         #: Bytes so far, for the access log.
         self.received = 0
         self.sent = 0
@@ -110,7 +116,10 @@ class Transport:
                 raise BrokenError(exc) from exc
             size = len(data)
             self.received += size
-            self._read_size = LARGE_READ_SIZE if size >= READ_SIZE else READ_SIZE
+            if expected or size >= SMALL_READ_SIZE:
+                self._read_size = _size_after(size)
+            else:
+                self._read_size = SMALL_READ_SIZE
             return data
         deadline = Deadline(timeout)
         while True:
@@ -129,15 +138,19 @@ class Transport:
             return None
         except OSError as exc:
             raise BrokenError(exc) from exc
-        return self._took(data)
+        return self._took(data, expected)
 
     def _next_size(self, expected: int) -> int:
         size = self._read_size
         return size if expected <= size else min(expected, MAX_READ_SIZE)
 
-    def _took(self, data: bytes) -> bytes:
-        self.received += len(data)
-        self._read_size = LARGE_READ_SIZE if len(data) >= READ_SIZE else READ_SIZE
+    def _took(self, data: bytes, expected: int) -> bytes:
+        size = len(data)
+        self.received += size
+        if expected or size >= SMALL_READ_SIZE:
+            self._read_size = _size_after(size)
+        else:
+            self._read_size = SMALL_READ_SIZE
         return data
 
     def send(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from wsproto.extensions import PerMessageDeflate
@@ -194,6 +195,43 @@ def test_offers_may_be_given_up_while_they_are_written(make_session: MakeSession
     assert peer.receive() == BIG
     assert peer.receive() == "last"
     sender.result()
+
+
+class InterruptedOnce(list[Any]):
+    """A signal handler, or another thread, offers a message just before the queue is made."""
+
+    def __init__(self, offer: Callable[[], object]) -> None:
+        super().__init__()
+        self._offer: Callable[[], object] | None = offer
+
+    def append(self, made: Any) -> None:
+        if self._offer is not None:
+            offer, self._offer = self._offer, None
+            offer()
+        super().append(made)
+
+
+def test_two_first_offers_at_once_wait_in_one_queue(make_session: MakeSession) -> None:
+    session, peer = make_session(timeout=PATIENCE)
+    writer = session._writer
+    writer._queues = InterruptedOnce(lambda: session._offer(PreparedMessage("first"), 5))
+    with writer.write_lock:
+        assert session._offer(PreparedMessage("second"), 5)
+    session.send("last")
+    assert [peer.receive() for _ in range(3)] == ["first", "second", "last"]
+
+
+def test_sessions_make_their_queues_when_something_waits(make_session: MakeSession) -> None:
+    (one, peer), (other, _) = make_session(), make_session()
+    one.send("x")
+    peer.send("y")
+    assert one.receive(PATIENCE) == "y"
+    assert one._writer._waiting is other._writer._waiting
+    assert one._reader._queue is other._reader._queue
+    with one._writer.write_lock:
+        assert one._offer(PreparedMessage("for one only"), 5)
+    assert one._writer._waiting is not other._writer._waiting
+    assert not other._writer._waiting
 
 
 def test_a_ping_that_finds_no_room_is_not_sent(make_session: MakeSession) -> None:

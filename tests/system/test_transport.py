@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import sys
+import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from syncws.system.tls import make_transport
-from syncws.system.transport import BrokenError, DeadlineError, Transport
+from syncws.system.transport import SMALL_READ_SIZE, BrokenError, DeadlineError, Transport
 
 from ..support import faults
 from ..support.background import Background, wait_until
@@ -33,6 +36,33 @@ def test_receive(pair: Pair) -> None:
     peer.sendall(b"two")
     assert transport.receive(PATIENCE) == b"two"
     assert transport.received == 6
+
+
+def _unread(transport: Transport) -> int:
+    """How many bytes have arrived."""
+    answer = fcntl.ioctl(transport._sock.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
+@pytest.mark.parametrize("size", [1500, 3000, 40_000])
+def test_messages_of_one_size_are_soon_read_whole(pair: Pair, size: int) -> None:
+    """An idle session asks for little, because Python allocates what is asked for."""
+    transport, peer = pair
+    reads: list[list[int]] = []
+    for _ in range(4):
+        peer.sendall(b"x" * size)
+        wait_until(lambda: _unread(transport) == size)
+        reads.append([])
+        while sum(reads[-1]) < size:
+            # The protocol knows the size when it has the header.
+            expected = size - sum(reads[-1]) if reads[-1] else 0
+            reads[-1].append(len(transport.receive(None, expected)))
+    assert reads[0][0] == SMALL_READ_SIZE
+    assert reads[3] == [size]
+    for received in (b"short", b"and another"):
+        peer.sendall(received)
+        assert transport.receive(PATIENCE) == received
+    assert transport._next_size(0) == SMALL_READ_SIZE
 
 
 def test_receive_in_vain(pair: Pair) -> None:
