@@ -306,10 +306,13 @@ class Hub:
         """
         _check_name(room)
         try:
-            return self._bus.present(room).members
+            present = self._bus.present(room)
         except HubError as exc:
             self._raise_unless_warned(exc)
             return self._memberships.present(room)
+        if present.complete:
+            return present.members
+        return {**self._memberships.present(room), **present.members}
 
     def on_presence(self, callback: OnPresence) -> OnPresence:
         """Call ``callback(room, joined, left)`` when members with a name come or go; a decorator.

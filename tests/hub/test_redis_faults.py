@@ -356,6 +356,19 @@ def test_a_redis_that_was_wiped_is_told_again_who_is_here(
         wait_until(lambda: there.presence("a") == {"ann": None})
 
 
+def test_f4_those_in_this_process_are_listed_though_redis_was_wiped(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    here = hub(stack, server.url)
+    with (
+        redis.Redis.from_url(server.url) as client,
+        here.join("a", make_session()[0], member="ann", info=1),
+    ):
+        client.flushall()
+        assert here.presence("a") == {"ann": 1}, "before the next sign of life, after 10 s"
+        assert here.count("a") == 1
+
+
 def test_workers_of_the_version_before_are_noticed(
     server: RedisServer,
     stack: ExitStack,
