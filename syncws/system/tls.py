@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import sys
 import threading
 
 from .compiling import mypyc_attr
@@ -21,7 +20,7 @@ def make_transport(sock: socket.socket) -> Transport:
 
     Raises ``RuntimeError`` on Windows.
     """
-    if sys.platform == "win32":
+    if not hasattr(socket, "MSG_DONTWAIT"):
         raise RuntimeError(
             "syncws can not open sessions on Windows, whose sockets have no poll() and no "
             "MSG_DONTWAIT: run this in WSL or in a container"

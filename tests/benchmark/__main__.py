@@ -1,10 +1,12 @@
 """Measure syncws and its peers on the same core, with the same client, and compare them.
 
-    python -m tests.benchmark                       all cases, about fifteen minutes
+    python -m tests.benchmark                       all cases, about twenty minutes
     python -m tests.benchmark --cases 1x32 memory --servers flask-sock --rounds 3
+    python -m tests.benchmark --pythons python3.14 python3.14t --cases pythons-100x32
     python -m tests.benchmark --write               and write the report and its charts
 
-It needs Linux, two cores that nothing else uses, gcc, and what the extra `benchmark` installs.
+It needs Linux, two cores that nothing else uses, gcc, libssl-dev, zlib1g-dev, nginx, and what the
+extra `benchmark` installs.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ import sys
 from pathlib import Path
 
 try:
+    from ..support.fronts import program
     from ..support.servers import ROOT
     from . import chart, report
     from .cases import CASES, Sample
-    from .contestants import CONTESTANTS
+    from .contestants import CONTESTANTS, of_python
     from .programs import ClientError
     from .results import Round, Row, rows
 except ModuleNotFoundError as error:
@@ -70,11 +73,31 @@ def parse() -> argparse.Namespace:
         help="the rivals; syncws always takes part: " + ", ".join(CONTESTANTS),
     )
     parser.add_argument(
+        "--pythons",
+        nargs="+",
+        default=[],
+        metavar="PYTHON",
+        help="the rivals of the cases pythons-*: interpreters that have syncws and gunicorn",
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
         help="write benchmark.md and its charts into docs/topics",
     )
     return parser.parse_args()
+
+
+def make_plan(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """The servers of each case, the subject first."""
+    plan = {}
+    for name in arguments.cases:
+        case = CASES[name]
+        if case.question != "pythons":
+            rivals = [server for server in case.rivals if server in arguments.servers]
+            plan[name] = [case.subject, *rivals]
+        elif arguments.pythons:
+            plan[name] = [case.subject, *arguments.pythons]
+    return plan
 
 
 def check(plan: dict[str, list[str]]) -> tuple[int, int]:
@@ -83,6 +106,8 @@ def check(plan: dict[str, list[str]]) -> tuple[int, int]:
     missing = dict.fromkeys(name for server in servers for name in CONTESTANTS[server].missing())
     if missing:
         raise SystemExit(f"Not installed: {', '.join(missing)}. pip install -e '.[benchmark]'")
+    if any(CASES[name].way == "nginx" for name in plan) and program("nginx") is None:
+        raise SystemExit("Not installed: nginx.")
     cores = os.sched_getaffinity(0)
     if len(cores) < 2:
         raise SystemExit("The benchmark needs two cores: one for the server, one for the client.")
@@ -102,19 +127,15 @@ def write(folder: Path, rounds: list[Round], found: list[Row], text: str) -> Non
 
 def main() -> None:
     arguments = parse()
-    plan = {
-        name: [
-            server
-            for server in CASES[name].servers
-            if server == CASES[name].subject or server in arguments.servers
-        ]
-        for name in arguments.cases
-    }
+    CONTESTANTS.update((python, of_python(python)) for python in arguments.pythons)
+    plan = make_plan(arguments)
     server_core, client_core = check(plan)
 
-    def measure(case: str, name: str) -> Sample:
-        with CONTESTANTS[name].running(server_core) as server:
-            return CASES[case].measure(server, client_core, arguments.seconds)
+    def measure(name: str, server_name: str) -> Sample:
+        case = CASES[name]
+        cores = [server_core, client_core] if case.every_core else [server_core]
+        with CONTESTANTS[server_name].running(*cores, way=case.way) as server:
+            return case.measure(server, client_core, arguments.seconds)
 
     rounds: list[Round] = []
     for number in range(arguments.rounds):

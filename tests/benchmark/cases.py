@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..support.servers import Server
+from .contestants import Target, Way
 from .processes import Use, confined_to, memory_bytes
 from .programs import Client
 
@@ -18,7 +18,7 @@ from .programs import Client
 Sample = dict[str, float]
 
 #: Given the server, the core for the client, and how many seconds to measure.
-Measure = Callable[[Server, int, float], Sample]
+Measure = Callable[[Target, int, float], Sample]
 
 #: Seconds; what is begun when a session opens is over by then.
 SETTLING = 2.0
@@ -43,20 +43,23 @@ class Case:
     rivals: list[str]
     #: Whose figure is divided by those of the rivals.
     subject: str = "syncws"
+    way: Way = "plain"
+    #: Whether the server has the client's core too.
+    every_core: bool = False
 
     @property
     def servers(self) -> list[str]:
         return [self.subject, *self.rivals]
 
 
-def _drive(server: Server, core: int, program: str, *arguments: object) -> Sample:
+def _drive(server: Target, core: int, program: str, *arguments: object) -> Sample:
     """Run a client that measures a rate; adds how busy it and the server have been, from 0 to 1."""
     with confined_to(core):
-        client = Client(program, server.port, *arguments)
+        client = Client(program, server.port, *arguments, tls=server.tls)
     return _measured(client, server)
 
 
-def _measured(client: Client, server: Server) -> Sample:
+def _measured(client: Client, server: Target) -> Sample:
     with client:
         client.wait_until_ready()
         before = Use.of(server.pid)
@@ -71,11 +74,20 @@ def _measured(client: Client, server: Server) -> Sample:
         return sample
 
 
-def echo(connections: int, size: int, depth: int = 1) -> Measure:
+def echo(connections: int, size: int, depth: int = 1, path: str = "/echo") -> Measure:
     """Connections that each keep ``depth`` messages of ``size`` bytes in flight."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
-        return _drive(server, core, "echo", "/echo", connections, seconds, size, depth)
+    def measure(server: Target, core: int, seconds: float) -> Sample:
+        return _drive(server, core, "echo", path, connections, seconds, size, depth)
+
+    return measure
+
+
+def compressed(connections: int, size: int) -> Measure:
+    """Connections that each keep one compressed message in flight: JSON of ``size`` bytes."""
+
+    def measure(server: Target, core: int, seconds: float) -> Sample:
+        return _drive(server, core, "deflate", "/echo", connections, seconds, size)
 
     return measure
 
@@ -83,7 +95,7 @@ def echo(connections: int, size: int, depth: int = 1) -> Measure:
 def sessions(slots: int) -> Measure:
     """Sessions that open, echo once and close, ``slots`` at a time."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
+    def measure(server: Target, core: int, seconds: float) -> Sample:
         return _drive(server, core, "sessions", "/echo", slots, seconds, 32)
 
     return measure
@@ -92,7 +104,7 @@ def sessions(slots: int) -> Measure:
 def http(connections: int) -> Measure:
     """GET requests on connections that are kept alive."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
+    def measure(server: Target, core: int, seconds: float) -> Sample:
         return _drive(server, core, "http", "/", connections, seconds)
 
     return measure
@@ -101,7 +113,7 @@ def http(connections: int) -> Measure:
 def fanout(members: int, size: int, stalled: int = 0) -> Measure:
     """A room whose members all get what one of them sends; ``stalled`` more never read."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
+    def measure(server: Target, core: int, seconds: float) -> Sample:
         sample = _drive(server, core, "fanout", "/broadcast", members, seconds, size, stalled)
         sample["rate"] *= members
         return sample
@@ -112,7 +124,7 @@ def fanout(members: int, size: int, stalled: int = 0) -> Measure:
 def idle(count: int) -> Measure:
     """Sessions that have echoed once and then do nothing: what each of them takes."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
+    def measure(server: Target, core: int, seconds: float) -> Sample:
         before = memory_bytes(server.pid)
         with confined_to(core):
             client = Client("idle", server.port, "/echo", count, 32)
@@ -129,7 +141,7 @@ def idle(count: int) -> Measure:
 def socketio_events(clients: int, depth: int) -> Measure:
     """Socket.IO clients that each keep ``depth`` events in flight, which are answered."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
+    def measure(server: Target, core: int, seconds: float) -> Sample:
         with confined_to(core):
             client = Client("socketio", "events", server.port, clients, seconds, depth)
         return _measured(client, server)
@@ -140,7 +152,7 @@ def socketio_events(clients: int, depth: int) -> Measure:
 def socketio_fit(most: int) -> Measure:
     """How many Socket.IO clients a server takes while it answers HTTP; up to ``most``."""
 
-    def measure(server: Server, core: int, seconds: float) -> Sample:
+    def measure(server: Target, core: int, seconds: float) -> Sample:
         with confined_to(core):
             client = Client("socketio", "fit", server.port, most)
         with client:
@@ -169,9 +181,16 @@ QUESTIONS = {
     "sessions": "How many sessions open and close in a second?",
     "broadcast": "How fast is a broadcast?",
     "memory": "How much memory does an idle session take?",
+    "tls": "How many small messages, over TLS?",
+    "compression": "How many messages, compressed?",
+    "nginx": "How many small messages, behind nginx?",
     "socketio": "What does Flask-SocketIO gain?",
     "http": "What does plain HTTP cost?",
+    "pythons": "How do Pythons differ?",
 }
+
+#: Of what a message costs the server there is a table.
+COSTS = ["small", "tls", "compression", "nginx", "pythons"]
 
 #: By the names that the command line takes.
 CASES = {
@@ -246,6 +265,29 @@ CASES = {
         ["flask-sock"],
         subject="syncws-flask",
     ),
+    "tls": Case(
+        "tls",
+        "echo over TLS, 100 connections, 32 B",
+        echo(100, 32),
+        [_RATE],
+        [*_ALL, *_ASGI],
+        way="tls",
+    ),
+    "compression": Case(
+        "compression",
+        "echo of compressed JSON, 100 connections, 1 KiB",
+        compressed(100, 1024),
+        [_RATE],
+        ["flask-sock", "websockets", "uvicorn"],
+    ),
+    "nginx": Case(
+        "nginx",
+        "echo behind nginx, 100 connections, 32 B",
+        echo(100, 32),
+        [_RATE],
+        [*_ALL, *_ASGI],
+        way="nginx",
+    ),
     "socketio": Case(
         "socketio",
         "Flask-SocketIO with 8 threads: 6 clients, 16 events in flight",
@@ -268,5 +310,22 @@ CASES = {
         http(4),
         [Metric("rate", "requests/s")],
         ["gthread", "ceiling"],
+    ),
+    # Their rivals are the interpreters of the option --pythons.
+    "pythons-100x32": Case("pythons", "echo, 100 connections, 32 B", echo(100, 32), [_RATE], []),
+    "pythons-100x16x32": Case(
+        "pythons",
+        "echo, 100 connections, 16 in flight, 32 B",
+        echo(100, 32, depth=16),
+        [_RATE],
+        [],
+    ),
+    "pythons-computing": Case(
+        "pythons",
+        "handlers that compute, 8 connections, every core",
+        echo(8, 32, path="/compute"),
+        [_RATE],
+        [],
+        every_core=True,
     ),
 }

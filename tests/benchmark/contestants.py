@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-from ..support.servers import NO_CONTROL_SOCKET, Server
+from ..support.certificates import make_certificate
+from ..support.fronts import Nginx
+from ..support.servers import NO_CONTROL_SOCKET, ROOT, Server
 from .processes import confined_to
 from .programs import Client
 
@@ -18,6 +25,22 @@ _WORKER = "syncws.worker.WebSocketWorker"
 _SYNCWS = ["gunicorn", "wsproto", "websockets"]
 
 _SOCKETIO = ["Flask", "Flask-SocketIO", "python-socketio", "python-engineio", "simple-websocket"]
+
+
+#: How the client reaches the server: directly, without or with TLS, or over TLS through nginx
+#: with the configuration of the documentation.
+Way = Literal["plain", "tls", "nginx"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that runs."""
+
+    #: Where the client connects to.
+    port: int
+    #: The server's own, also behind nginx.
+    pid: int
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,23 +53,39 @@ class Contestant:
     #: What has to be installed, as the report names it with its version.
     packages: list[str] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
-    #: The interpreter.
+    #: The interpreter. It is the one that runs the benchmark, with the source, or another one,
+    #: with the syncws that is installed there.
     python: str = sys.executable
 
     @contextmanager
-    def running(self, core: int) -> Iterator[Server]:
-        """The server in processes of its own on one core; it has served a session."""
-        with confined_to(core):
-            server = Server(
-                self.command,
-                r"Listening at: http://127\.0\.0\.1:(\d+)",
-                python=self.python,
-                **self.environ,
-            )
-        with server:
-            with Client("idle", server.port, "/echo", 1, 32) as client:
+    def running(self, *cores: int, way: Way = "plain") -> Iterator[Target]:
+        """The server in processes of its own on these cores; it has served a session."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            environ = dict(self.environ)
+            if way == "tls":
+                key, certificate = map(str, make_certificate(folder))
+                environ |= {
+                    "SYNCWS_BENCHMARK_KEY": key,
+                    "SYNCWS_BENCHMARK_CERTIFICATE": certificate,
+                }
+            with confined_to(*cores):
+                server = stack.enter_context(
+                    Server(
+                        self.command,
+                        r"Listening at: https?://127\.0\.0\.1:(\d+)",
+                        python=self.python,
+                        cwd=str(ROOT if self.python == sys.executable else without_source(folder)),
+                        **environ,
+                    )
+                )
+                target = Target(server.port, server.pid, tls=way != "plain")
+                if way == "nginx":
+                    front = stack.enter_context(Nginx(folder, f"127.0.0.1:{server.port}"))
+                    target = replace(target, port=front.port)
+            with Client("idle", target.port, "/echo", 1, 32, tls=target.tls) as client:
                 client.wait_until_ready()
-            yield server
+            yield target
 
     def missing(self) -> list[str]:
         """Those of the packages that are not installed."""
@@ -57,6 +96,33 @@ class Contestant:
             except PackageNotFoundError:
                 missing.append(package)
         return missing
+
+
+def without_source(folder: Path) -> Path:
+    """A folder in which the tests can be imported, and the source of syncws can not."""
+    (folder / "tests").symlink_to(ROOT / "tests")
+    return folder
+
+
+_WHICH_PYTHON = """\
+import json, platform, sysconfig, syncws, gunicorn
+free = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+print(json.dumps([platform.python_version(), free, syncws.__compiled__]))
+"""
+
+
+def of_python(python: str) -> Contestant:
+    """syncws as it is installed with another Python; ends the program if it is not."""
+    with TemporaryDirectory() as folder:
+        asked = subprocess.run(
+            [python, "-c", _WHICH_PYTHON], cwd=folder, capture_output=True, text=True, check=False
+        )
+    if asked.returncode != 0:
+        raise SystemExit(f"{python}: install syncws[gunicorn,speedups] there.\n{asked.stderr}")
+    number, free, compiled = json.loads(asked.stdout)
+    title = f"{number}{' without GIL' if free else ''}{', compiled' if compiled else ''}"
+    environ = {"PYTHON_GIL": "0"} if free else {}
+    return Contestant(title, _gunicorn(_WORKER, 4, "wsgi"), environ=environ, python=python)
 
 
 def _gunicorn(worker: str, threads: int, app: str) -> list[str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 
 @contextmanager
-def confined_to(core: int) -> Iterator[None]:
-    """Processes that this thread starts meanwhile run on one core only, with all their threads."""
+def confined_to(*cores: int) -> Iterator[None]:
+    """Processes that this thread starts meanwhile run on these cores only, with all their
+    threads."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

@@ -15,9 +15,13 @@ SOURCES = Path(__file__).with_name("client")
 COMPILED = ROOT / ".benchmark"
 
 
-def build(name: str) -> Path:
+#: What a program is compiled with besides.
+_ZLIB, _TLS = ["-lz"], ["-DTLS", "-lssl", "-lcrypto"]
+
+
+def build(name: str, *, tls: bool = False) -> Path:
     """The program that is made of ``client/<name>.c``, compiled unless it is there already."""
-    program = COMPILED / name
+    program = COMPILED / (f"{name}-tls" if tls else name)
     source = SOURCES / f"{name}.c"
     newest = max(path.stat().st_mtime for path in (source, SOURCES / "common.h"))
     if not program.exists() or program.stat().st_mtime < newest:
@@ -26,9 +30,10 @@ def build(name: str) -> Path:
             raise SystemExit("The benchmark's client is written in C: install gcc.")
         COMPILED.mkdir(exist_ok=True)
         warnings = ["-Wall", "-Wextra", "-Wconversion", "-Werror"]
-        subprocess.run(
-            [compiler, "-std=c11", "-O2", *warnings, "-o", str(program), str(source)], check=True
-        )
+        more = [*(_ZLIB if name == "deflate" else []), *(_TLS if tls else [])]
+        command = [compiler, "-std=c11", "-O2", *warnings, "-o", str(program), str(source), *more]
+        if subprocess.run(command, check=False).returncode != 0:
+            raise SystemExit("On Debian, the client needs gcc, libssl-dev and zlib1g-dev.")
     return program
 
 
@@ -39,11 +44,11 @@ class ClientError(Exception):
 class Client:
     """A client that runs; a context manager, at whose end it does no more."""
 
-    def __init__(self, name: str, *arguments: object) -> None:
+    def __init__(self, name: str, *arguments: object, tls: bool = False) -> None:
         if (SOURCES / f"{name}.py").exists():
             command = [sys.executable, "-m", f"tests.benchmark.client.{name}"]
         else:
-            command = [str(build(name))]
+            command = [str(build(name, tls=tls))]
         self._process = subprocess.Popen(
             [*command, *map(str, arguments)],
             cwd=ROOT,

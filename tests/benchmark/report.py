@@ -9,7 +9,7 @@ from pathlib import Path
 
 import syncws
 
-from .cases import QUESTIONS
+from .cases import COSTS, QUESTIONS
 from .contestants import CONTESTANTS
 from .results import (
     Round,
@@ -30,8 +30,8 @@ server that has just been started. A round measures each case with all its serve
 another, in turns forwards and backwards; a ratio is taken within a round. Shown is the median of
 the rounds, with the least and the most of them.
 
-Messages are binary. Compression is off and limits on the size of messages are raised; everything
-else is as each library has it by default. That includes keepalive: syncws, websockets and uvicorn
+Messages are binary. Limits on the size of messages are raised; everything else is as each library
+has it by default. That includes keepalive: syncws, websockets and uvicorn
 send pings, flask-sock and picows do not unless told to. syncws and flask-sock run under gunicorn
 with one worker, syncws as plain WSGI and with 4 threads for HTTP, flask-sock on `gthread` with
 1,100 threads, since each of its sessions takes one. websockets is its threaded server. uvicorn and
@@ -40,6 +40,25 @@ uvicorn. Flask-SocketIO is one program, under `syncws.compat.Worker`
 and under `gthread`; its clients are a program in Python. "Without speedups" is syncws where the C
 function of websockets for masking is not installed. An idle session has echoed one message; its
 memory is the growth of the server's processes (PSS; the kernel's buffers are not in it)."""
+
+#: What is to be said about the questions that have something of their own.
+_METHODS = {
+    "tls": """\
+Over TLS the server itself has the certificate (an elliptic curve's), and the client is linked with
+OpenSSL. Version and cipher are what both agree on by default. The handshakes are not measured.""",
+    "compression": """\
+For compression the client offers permessage-deflate as browsers do, and each server answers with
+its own defaults. The messages are 64 different texts of JSON, which together are larger than a
+window. The client has compressed them beforehand. It decompresses echoes only until the
+measurement begins. picows, granian and gunicorn's ASGI worker do not compress.""",
+    "nginx": """\
+Behind nginx, TLS ends at nginx, with the configuration of the documentation. nginx runs on the core
+of the server. What a message costs the server does not include nginx.""",
+    "pythons": """\
+All rows of the Pythons are syncws. "syncws" runs on the version named above, the others on that of
+their name. A handler that computes adds up 2,000 squares for each message. The server then has
+both cores, and the client shares one of them.""",
+}
 
 _COST = """\
 What a message costs the server: CPU time in the program and in the kernel, and how often a thread
@@ -99,7 +118,7 @@ def answers(rounds: list[Round], row: Row) -> str:
 def costs(rounds: list[Round], rows: list[Row]) -> str:
     """What a message costs the server: CPU time, and switches of threads."""
     lines = []
-    for case in dict.fromkeys(row.case for row in rows if row.question == "small"):
+    for case in dict.fromkeys(row.case for row in rows):
         row = next(row for row in rows if row.case == case)
         for server in row.servers:
             values = [figure(rounds, case, server, key).median for key in _COSTS]
@@ -213,8 +232,11 @@ def markdown(rounds: list[Round], rows: list[Row], seconds: float) -> str:
             if row.question == question:
                 parts += [f"**{row_title(row)}**", answers(rounds, row)]
         if question == "small":
-            parts += [_COST, costs(rounds, rows)]
+            parts.append(_COST)
+        if question in COSTS:
+            parts.append(costs(rounds, [row for row in rows if row.question == question]))
     parts += [faults(rounds, rows), "## How it is measured", _METHOD]
+    parts += [text for question, text in _METHODS.items() if question in questions(rows)]
     if any(CEILING in row.servers for row in rows):
         parts += ["## Is the client the bottleneck?", _BOTTLENECK, headroom(rounds, rows)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -25,7 +25,6 @@ from syncws import (
     connect,
 )
 from syncws.client import network
-from syncws.session.ending import Ending
 from syncws.system.scheduler import SCHEDULER
 
 from ..support import faults
@@ -44,8 +43,8 @@ pytestmark = pytest.mark.usefixtures("quick_stand_in")
 
 
 def is_silent(peer: Peer) -> bool:
-    """Whether nothing has come that was not read: no end of the stream either."""
-    return not select.select([peer.socket], [], [], 0)[0]
+    """Whether nothing comes for a moment: no end of the stream either."""
+    return not select.select([peer.socket], [], [], 0.1)[0]
 
 
 # The session
@@ -129,28 +128,17 @@ def test_what_a_session_knows_of_its_opening(listener: Listener) -> None:
 # The end
 
 
-@pytest.fixture
-def both_closed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set when a session has dealt with the second of the two Close frames."""
-    closed = threading.Event()
-    finish = Ending._finish_after_both
-
-    def note(self: Ending) -> None:
-        finish(self)
-        if self._close_sent and self._close_received:
-            closed.set()
-
-    monkeypatch.setattr(Ending, "_finish_after_both", note)
-    return closed
+def both_have_closed(session: syncws.ClientSession) -> bool:
+    """Whether a session has dealt with the second of the two Close frames."""
+    ending = session._ending
+    return ending._close_sent and ending._close_received
 
 
-def test_a_client_waits_for_the_server_to_end_the_connection(
-    listener: Listener, both_closed: threading.Event
-) -> None:
+def test_a_client_waits_for_the_server_to_end_the_connection(listener: Listener) -> None:
     session, peer = listener.connect()
     closing = Background(session.close, 1000, "done")
     assert peer.answer_close() == (1000, "done")
-    assert both_closed.wait(PATIENCE)
+    wait_until(lambda: both_have_closed(session))
     assert is_silent(peer)
     assert not session.close_reason.done()
     faults.end_of_file(peer.socket)
@@ -159,15 +147,13 @@ def test_a_client_waits_for_the_server_to_end_the_connection(
     assert nothing_is_left_of(session)
 
 
-def test_a_client_waits_also_when_the_server_closed(
-    listener: Listener, both_closed: threading.Event
-) -> None:
+def test_a_client_waits_also_when_the_server_closed(listener: Listener) -> None:
     session, peer = listener.connect()
     peer.send_close(1001, "going")
     with pytest.raises(syncws.ConnectionClosedOK):
         session.receive(PATIENCE)
     assert peer.expect_close() == (1001, "going")
-    assert both_closed.wait(PATIENCE)
+    wait_until(lambda: both_have_closed(session))
     assert is_silent(peer)
     assert not session.close_reason.done()
     faults.end_of_file(peer.socket)

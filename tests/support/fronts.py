@@ -30,7 +30,7 @@ from .certificates import make_certificate
 from .pairs import PATIENCE
 from .servers import ROOT
 
-__all__ = ["FRONTS", "Front", "Nginx"]
+__all__ = ["FRONTS", "Front", "Nginx", "program"]
 
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _APACHE_MODULES = (
@@ -39,7 +39,8 @@ _APACHE_MODULES = (
 )
 
 
-def _program(name: str) -> str | None:
+def program(name: str) -> str | None:
+    """The path of a server that is perhaps installed for root only."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin")
 
 
@@ -88,7 +89,7 @@ class Front:
     def run(self, *arguments: str, **options: Any) -> None:
         with (self.folder / "front.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [str(_program(self.program)), *arguments],
+                [str(program(self.program)), *arguments],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -258,7 +259,7 @@ class Apache(Front):
 def _missing(front: type[Front]) -> pytest.MarkDecorator:
     """Skips where the program is missing, unless everything has to be tested."""
     return pytest.mark.skipif(
-        _program(front.program) is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
+        program(front.program) is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
         reason=f"needs {front.program}: Debian's package {front.package}",
     )
 

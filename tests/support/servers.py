@@ -26,11 +26,17 @@ class Server:
     """A server process. Its output is read while it runs."""
 
     def __init__(
-        self, command: list[str], listening: str, *, python: str = sys.executable, **env: str
+        self,
+        command: list[str],
+        listening: str,
+        *,
+        python: str = sys.executable,
+        cwd: str = str(ROOT),
+        **env: str,
     ) -> None:
         self._process = subprocess.Popen(
             [python, "-u", *command],
-            cwd=ROOT,
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import platform
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from ..benchmark import chart, programs, report
-from ..benchmark.__main__ import write
+from ..benchmark.__main__ import make_plan, write
 from ..benchmark.cases import (
     CASES,
     QUESTIONS,
@@ -26,7 +29,7 @@ from ..benchmark.cases import (
     socketio_events,
     socketio_fit,
 )
-from ..benchmark.contestants import CONTESTANTS, Contestant
+from ..benchmark.contestants import CONTESTANTS, Contestant, of_python, without_source
 from ..benchmark.programs import Client, ClientError
 from ..benchmark.results import (
     Round,
@@ -36,11 +39,23 @@ from ..benchmark.results import (
     rows,
 )
 from ..support.background import Background
+from ..support.fronts import program as installed
 from ..support.servers import ROOT
 
 needs_gcc = pytest.mark.skipif(
     shutil.which("gcc") is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
     reason="the clients are written in C, and gcc is not installed",
+)
+
+needs_libraries = pytest.mark.skipif(
+    not all(Path("/usr/include", name).exists() for name in ("zlib.h", "openssl/ssl.h"))
+    and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
+    reason="the clients need libssl-dev and zlib1g-dev, which are not installed",
+)
+
+needs_nginx = pytest.mark.skipif(
+    installed("nginx") is None and not os.environ.get("SYNCWS_TEST_EVERYTHING"),
+    reason="nginx is not installed",
 )
 
 
@@ -164,6 +179,18 @@ def test_report_names_versions_and_no_host(case: Case, rounds: list[Round]) -> N
 
 
 @pytest.mark.usefixtures("versions")
+def test_a_question_has_its_own_costs_and_method(case: Case, rounds: list[Round]) -> None:
+    tls = Case("tls", "small & secret", echo(1, 32), case.metrics[:1], case.rivals)
+    text = report.markdown(rounds, rows({"a": tls}, rounds), 2.0)
+    assert "\n## How many small messages, over TLS?\n" in text
+    assert "| small & secret | websockets | 6.2     | 7.5       | 13.8 |" in text
+    assert "\n\nOver TLS the server itself has the certificate" in text
+    assert "nginx" not in text, "it was not measured"
+    http = Case("http", "pages", echo(1, 32), case.metrics[:1], case.rivals)
+    assert "user µs" not in report.markdown(rounds, rows({"a": http}, rounds), 2.0)
+
+
+@pytest.mark.usefixtures("versions")
 def test_report_without_the_ceiling_has_no_table_of_it(case: Case, rounds: list[Round]) -> None:
     for one in rounds:
         del one["a"]["ceiling"]
@@ -243,6 +270,45 @@ def test_clients_measure_a_rate(name: str, contestant: str) -> None:
 
 
 @needs_gcc
+@needs_libraries
+@needs_nginx
+@pytest.mark.load
+@pytest.mark.parametrize(
+    ("name", "contestant"),
+    [
+        (name, contestant)
+        for name in ("tls", "compression", "nginx")
+        for contestant in CASES[name].servers
+        if not CONTESTANTS[contestant].missing()
+    ],
+)
+def test_each_contestant_can_do_what_it_is_measured_at(name: str, contestant: str) -> None:
+    core = min(os.sched_getaffinity(0))
+    with CONTESTANTS[contestant].running(core, way=CASES[name].way) as server:
+        assert server.tls is (name != "compression")
+        sample = CASES[name].measure(server, core, 0.1)
+    assert sample["rate"] > 0
+    assert sample["user_us"] + sample["system_us"] >= 0
+
+
+@needs_gcc
+@pytest.mark.load
+def test_handlers_compute_with_another_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Another name for this one: it is not taken for the Python that runs the benchmark.
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    other.chmod(0o755)
+    cores = os.sched_getaffinity(0)
+    with of_python(str(other)).running(*cores) as server:
+        folder = Path(os.readlink(f"/proc/{server.pid}/cwd"))
+        assert [path.name for path in folder.iterdir()] == ["tests"], "no source of syncws"
+        sample = CASES["pythons-computing"].measure(server, min(cores), 0.1)
+    assert sample["rate"] > 0
+
+
+@needs_gcc
 @pytest.mark.load
 @pytest.mark.parametrize("contestant", ["flask-socketio", "flask-socketio-gthread"])
 def test_clients_of_socketio_measure(contestant: str) -> None:
@@ -275,6 +341,54 @@ def answer_once(listener: socket.socket, response: bytes) -> None:
 
 
 ACCEPT = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+
+def deflated(text: bytes) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    data = compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return b"\xc1%c" % (len(data) - 4) + data[:-4]
+
+
+DEFLATE = b"HTTP/1.1 101 -\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+
+
+@needs_gcc
+@needs_libraries
+@pytest.mark.parametrize(
+    ("response", "complaint"),
+    [
+        (b"HTTP/1.1 101 -\r\n" + ACCEPT, "the server does not compress"),
+        (DEFLATE + ACCEPT + b"\x81\x01a", "expected a whole compressed text"),
+        (DEFLATE + ACCEPT + b"\xc1\x02\xff\xff", "not compressed as RFC 7692 says"),
+        (DEFLATE + ACCEPT + b"\xc1\x7f" + bytes(8), "too large"),
+        (DEFLATE + ACCEPT + deflated(b"{}"), "differs"),
+        (DEFLATE + ACCEPT + deflated(b"{}") + b"\xc1", "more than an echo"),
+    ],
+)
+def test_what_is_wrong_with_a_compressed_echo(response: bytes, complaint: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Background(answer_once, listener, response)
+        client = Client("deflate", listener.getsockname()[1], "/echo", 1, 0.1, 1024)
+        with client, pytest.raises(ClientError, match=complaint):
+            client.finish()
+        server.result()
+
+
+@needs_gcc
+@needs_libraries
+def test_a_server_that_does_not_speak_tls() -> None:
+    def answer(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = Background(answer, listener)
+        client = Client("idle", listener.getsockname()[1], "/echo", 1, 32, tls=True)
+        with client, pytest.raises(ClientError, match="the TLS handshake failed"):
+            client.finish()
+        server.result()
 
 
 @needs_gcc
@@ -314,3 +428,51 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
 def test_what_is_not_installed_is_named() -> None:
     absent = Contestant("absent", [], ["pytest", "no-such-package-of-syncws"])
     assert absent.missing() == ["no-such-package-of-syncws"]
+
+
+def python_that_prints(folder: Path, answer: str, status: int = 0) -> str:
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\nexit {status}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize(
+    ("answer", "title", "environ"),
+    [
+        ('["3.99.1", false, false]', "3.99.1", {}),
+        ('["3.99.1", false, true]', "3.99.1, compiled", {}),
+        ('["3.99.1", true, false]', "3.99.1 without GIL", {"PYTHON_GIL": "0"}),
+    ],
+)
+def test_another_python_is_named_by_its_build(
+    answer: str, title: str, environ: dict[str, str], tmp_path: Path
+) -> None:
+    python = python_that_prints(tmp_path, answer)
+    contestant = of_python(python)
+    assert (contestant.title, contestant.environ) == (title, environ)
+    assert contestant.python == python
+
+
+def test_another_python_needs_syncws(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"python: install syncws\[gunicorn,speedups\] there"):
+        of_python(python_that_prints(tmp_path, "no", status=1))
+
+
+def test_this_python_answers_what_is_asked() -> None:
+    assert of_python(sys.executable).title.startswith(platform.python_version())
+
+
+def test_another_python_does_not_see_the_source(tmp_path: Path) -> None:
+    folder = without_source(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["tests"]
+    assert (folder / "tests" / "benchmark" / "apps" / "wsgi.py").exists()
+
+
+def test_cases_of_pythons_are_measured_if_there_are_pythons() -> None:
+    arguments = argparse.Namespace(
+        cases=["tls", "pythons-100x32"], servers=["picows", "ceiling"], pythons=[]
+    )
+    assert make_plan(arguments) == {"tls": ["syncws", "picows"]}
+    arguments.pythons = ["python3.99"]
+    assert make_plan(arguments)["pythons-100x32"] == ["syncws", "python3.99"]

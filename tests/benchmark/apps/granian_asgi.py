@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 
 from granian import Granian
 from granian.constants import Interfaces
+
+from . import CERTIFICATE, KEY
 
 
 def free_port() -> int:
@@ -37,4 +40,6 @@ if __name__ == "__main__":
         port=port,
         interface=Interfaces.ASGINL,
         log_enabled=False,
+        ssl_cert=Path(CERTIFICATE) if CERTIFICATE else None,
+        ssl_key=Path(KEY) if KEY else None,
     ).serve()

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from . import CERTIFICATE, KEY
+
 bind = "127.0.0.1:0"
+
+if CERTIFICATE is not None:
+    certfile, keyfile = CERTIFICATE, KEY
 
 # One worker has all the connections, and there are up to a thousand.
 worker_connections = 3000

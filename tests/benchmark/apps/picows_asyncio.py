@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from picows import WSListener, WSMsgType, ws_create_server
 
-from . import MAX_MESSAGE_SIZE
+from . import MAX_MESSAGE_SIZE, tls_context
 
 
 class Echo(WSListener):
@@ -43,7 +43,9 @@ def listener(request: Any) -> WSListener:
 
 
 async def main() -> None:
-    server = await ws_create_server(listener, "127.0.0.1", 0, max_frame_size=MAX_MESSAGE_SIZE)
+    server = await ws_create_server(
+        listener, "127.0.0.1", 0, max_frame_size=MAX_MESSAGE_SIZE, ssl=tls_context()
+    )
     print(f"Listening at: http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from . import MAX_MESSAGE_SIZE
+from . import CERTIFICATE, KEY, MAX_MESSAGE_SIZE
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -32,9 +32,10 @@ if __name__ == "__main__":
         http="h11",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_SIZE,
-        ws_per_message_deflate=False,
         lifespan="off",
         log_level="warning",
         access_log=False,
+        ssl_certfile=CERTIFICATE,
+        ssl_keyfile=KEY,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -1,5 +1,8 @@
 /* What the programs of the benchmark share: time, sockets, the opening handshake, frames.
  *
+ * Compiled with TLS defined, a program speaks TLS with its server, as far as it uses send_some()
+ * and receive_some(). It does not check the certificate.
+ *
  * Each program drives one server on 127.0.0.1 with one thread and one epoll loop. It prints
  * "ready" when its measurement begins and one line of JSON at the end. Whatever goes wrong ends
  * it with a line on standard error and status 1: a result is never that of half the work.
@@ -24,6 +27,11 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#endif
 
 enum {
     RECEIVE_SIZE = 1 << 18, /* bytes asked of one recv() */
@@ -135,19 +143,81 @@ static inline void print_measurement(struct measurement *measurement) {
 
 /* -- Sockets ------------------------------------------------------------------------------ */
 
+#ifdef TLS
+enum { DESCRIPTORS = 1 << 16 };
+static SSL *tls_of[DESCRIPTORS]; /* by descriptor */
+
+static inline void begin_tls(int fd) {
+    static SSL_CTX *context;
+    if (context == NULL && (context = SSL_CTX_new(TLS_client_method())) == NULL)
+        fail("out of memory");
+    if (fd >= DESCRIPTORS)
+        fail("too many connections");
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    SSL *tls = tls_of[fd] = SSL_new(context);
+    SSL_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_set_fd(tls, fd);
+    if (SSL_connect(tls) != 1)
+        fail("the TLS handshake failed: %s", ERR_error_string(ERR_get_error(), NULL));
+}
+
+/* What a call of OpenSSL's has returned, as send() and recv() would say it. */
+static inline ssize_t told(SSL *tls, int size) {
+    switch (SSL_get_error(tls, size)) {
+    case SSL_ERROR_NONE:
+        return size;
+    case SSL_ERROR_ZERO_RETURN:
+        return 0;
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        errno = EAGAIN;
+        return -1;
+    default:
+        errno = errno ? errno : EPROTO;
+        return -1;
+    }
+}
+#endif
+
+static inline ssize_t send_some(int fd, const void *data, size_t size) {
+#ifdef TLS
+    ERR_clear_error();
+    errno = 0;
+    return told(tls_of[fd], SSL_write(tls_of[fd], data, (int)size));
+#else
+    return send(fd, data, size, MSG_NOSIGNAL);
+#endif
+}
+
+/* With TLS at most one record, so that what the kernel says about the socket stays true. */
+static inline ssize_t receive_some(int fd, void *buffer, size_t size) {
+#ifdef TLS
+    ERR_clear_error();
+    errno = 0;
+    return told(tls_of[fd], SSL_read(tls_of[fd], buffer, (int)size));
+#else
+    return recv(fd, buffer, size, 0);
+#endif
+}
+
 static inline int connect_to(int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    struct timeval patience = {.tv_sec = STALLED_MS / 1000};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
         fail("cannot connect: %s", strerror(errno));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+#ifdef TLS
+    begin_tls(fd);
+#endif
     return fd;
 }
 
 static inline void send_all(int fd, const void *data, size_t size) {
     for (const char *rest = data; size > 0;) {
-        ssize_t sent = send(fd, rest, size, MSG_NOSIGNAL);
+        ssize_t sent = send_some(fd, rest, size);
         if (sent < 0)
             fail("cannot send: %s", strerror(errno));
         rest += sent;
@@ -172,12 +242,15 @@ static inline int wait_for_events(int poller, struct epoll_event *events) {
 
 /* -- WebSocket (RFC 6455) ----------------------------------------------------------------- */
 
+/* Header lines that the opening handshake has besides those it needs. */
+static const char *more_headers = "";
+
 static inline size_t upgrade_request(char *buffer, size_t size, int port, const char *path) {
     return (size_t)snprintf(buffer, size,
                             "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                             "Connection: Upgrade\r\nSec-WebSocket-Key: " WEBSOCKET_KEY "\r\n"
-                            "Sec-WebSocket-Version: 13\r\n\r\n",
-                            path, port);
+                            "Sec-WebSocket-Version: 13\r\n%s\r\n",
+                            path, port, more_headers);
 }
 
 static inline void check_upgrade(const char *head) {
@@ -187,21 +260,24 @@ static inline void check_upgrade(const char *head) {
         fail("the server's Sec-WebSocket-Accept is wrong");
 }
 
-/* A connection on which the opening handshake is over; blocks until it is. */
-static inline int open_session(int port, const char *path) {
-    char buffer[4096];
-    struct timeval patience = {.tv_sec = STALLED_MS / 1000};
+/* A connection on which the opening handshake is over; blocks until it is. The answer's head is
+ * in `buffer`. */
+static inline int open_session_with(int port, const char *path, char *buffer, size_t limit) {
     int fd = connect_to(port);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    send_all(fd, buffer, upgrade_request(buffer, sizeof buffer, port, path));
+    send_all(fd, buffer, upgrade_request(buffer, limit, port, path));
     /* Byte by byte: nothing of what follows the head may be taken. */
     for (size_t size = 0; size < 4 || memcmp(buffer + size - 4, "\r\n\r\n", 4) != 0; size++)
-        if (size >= sizeof buffer - 1 || recv(fd, buffer + size, 1, 0) != 1)
+        if (size >= limit - 1 || receive_some(fd, buffer + size, 1) != 1)
             fail("no answer to the opening handshake");
         else
             buffer[size + 1] = '\0';
     check_upgrade(buffer);
     return fd;
+}
+
+static inline int open_session(int port, const char *path) {
+    char buffer[4096];
+    return open_session_with(port, path, buffer, sizeof buffer);
 }
 
 struct frame {

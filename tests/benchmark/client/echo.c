@@ -32,8 +32,8 @@ static struct measurement measurement;
 
 static void flush(struct connection *connection) {
     while (connection->to_send > 0) {
-        ssize_t sent = send(connection->fd, message.bytes + connection->offset,
-                            message.size - connection->offset, MSG_NOSIGNAL);
+        ssize_t sent = send_some(connection->fd, message.bytes + connection->offset,
+                                 message.size - connection->offset);
         if (sent < 0 && errno == EAGAIN) {
             if (!connection->blocked)
                 watch(poller, EPOLL_CTL_MOD, connection->fd, EPOLLIN | EPOLLOUT, connection);
@@ -137,7 +137,7 @@ int main(int argc, char **argv) {
         int found = wait_for_events(poller, events);
         for (int index = 0; index < found; index++) {
             struct connection *connection = events[index].data.ptr;
-            ssize_t size = recv(connection->fd, buffer, RECEIVE_SIZE, 0);
+            ssize_t size = receive_some(connection->fd, buffer, RECEIVE_SIZE);
             if (size == 0)
                 fail("the server closed a connection");
             if (size < 0 && errno != EAGAIN)

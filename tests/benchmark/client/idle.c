@@ -20,8 +20,12 @@ int main(int argc, char **argv) {
         uint8_t echo[127];
         int fd = open_session(port, argv[2]);
         send_all(fd, message.bytes, message.size);
-        if (recv(fd, echo, size + 2, MSG_WAITALL) != (ssize_t)size + 2)
-            fail("session %d of %d did not echo", index + 1, sessions);
+        for (size_t got = 0; got < size + 2;) {
+            ssize_t part = receive_some(fd, echo + got, size + 2 - got);
+            if (part <= 0)
+                fail("session %d of %d did not echo", index + 1, sessions);
+            got += (size_t)part;
+        }
     }
     puts("ready");
     fflush(stdout);
