@@ -1,7 +1,7 @@
 """The bus: what connects the hub of this process with those of others.
 
 ``Bus`` is the interface. ``MemoryBus`` is the bus of one process: it keeps the history and the
-presence in memory, and has nobody to talk to.
+presence in memory, and talks to no other process.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Arrived = Callable[[str, Envelope, Position | None], None]
 
 
 class Present(NamedTuple):
-    """The members of a room by name, and after how many seconds that changes by itself.
+    """The members of a room by name, and after how many seconds they change by themselves.
 
-    ``complete`` is false when the server has lost members, and not all processes have told it
-    again: who is missing has not left.
+    ``complete`` is False after the server has lost its members, until all processes have told it
+    again. Until then, a member that is missing here has not left.
     """
 
     members: dict[str, Any]
@@ -38,41 +38,42 @@ class Present(NamedTuple):
 
 
 class RefusedError(HubError):
-    """The server has answered, and refused."""
+    """The server has answered that it refuses the command."""
 
 
 class MisuseError(HubError):
-    """It is not the bus: a hub that is closed, a message that is too large."""
+    """The caller's fault, not the bus's: the hub is closed, or a message is too large."""
 
 
 class Bus(ABC):
-    """Every method is for any thread. Those that talk to a server raise ``HubError`` when it
-    can not be reached, or refuses."""
+    """Any thread may call every method. A method that talks to a server raises ``HubError`` if
+    the server can not be reached, or refuses."""
 
     #: How often messages of other processes may have been missed.
     gaps = 0
     #: Whether the server was reached when it was last needed.
     connected = True
-    #: Whether publish() reaches other processes, of which this one is not told.
+    #: Whether there may be other processes, which publish() reaches.
     shared = False
-    #: Names this process in what it sends.
+    #: The name of this process in its messages.
     process = bytes(wire.SENDER)
 
     @abstractmethod
     def begin(self) -> None:
-        """In each process anew."""
+        """Begin anew, in each process."""
 
     @abstractmethod
     def set_count(self, room: str, count: int) -> int:
-        """How many members a room has here. The ticket is for ``wait()``."""
+        """Tell the bus how many members a room has here. Returns a ticket for ``wait()``."""
 
     @abstractmethod
     def set_present(self, room: str, member: str, info: str | None) -> int:
-        """A member is here, with ``info`` as JSON, or is not here any more (None)."""
+        """Tell the bus that a member is here, with ``info`` as JSON, or not any more (None).
+        Returns a ticket for ``wait()``."""
 
     @abstractmethod
     def wait(self, ticket: int) -> None:
-        """Wait until the bus knows what was told before; a few seconds at most."""
+        """Wait until the bus knows what it was told up to the ticket, a few seconds at most."""
 
     @abstractmethod
     def publish(self, room: str, envelope: Envelope) -> None:
@@ -84,27 +85,27 @@ class Bus(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Wait until what was appended before has been delivered here; a few seconds at most."""
+        """Wait until the messages appended before are delivered here, a few seconds at most."""
 
     @abstractmethod
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
-        """The first ``limit`` messages after ``after``; without it, the last ones."""
+        """Return the first ``limit`` messages after ``after``; without it, the last ones."""
 
     def syncs(self, room: str) -> int:
-        """Changes when the bus has begun to deliver the room's messages to this process."""
+        """Return a number that changes when the bus begins to deliver the room's messages here."""
         return 0
 
     def unless_synced(self, room: str, syncs: int, call: Callable[[], bool]) -> bool:
-        """Call ``call`` and give what it gives, or False when ``syncs()`` has changed."""
+        """Return the result of ``call()``, or False, without the call, if ``syncs()`` changed."""
         return call()
 
     @abstractmethod
     def count(self, room: str, here: int) -> int:
-        """The members in all processes, ``here`` of them in this one."""
+        """Return the number of members in all processes, ``here`` of them in this one."""
 
     @abstractmethod
     def present(self, room: str) -> Present:
-        """The members with a name, in all processes."""
+        """Return the members with a name, in all processes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -123,10 +124,10 @@ class MemoryBus(Bus):
         self._log = MemoryLog(self._history) if self._history is not None else None
         # Guards the below.
         self._lock = threading.Lock()
-        # By room and member: its information, and the moment (monotonic) at which it has left,
-        # None while it is here. One that has left is removed when the room is next looked at.
+        # By room and member: its information, and the moment (monotonic) up to which it counts
+        # after it has left, or None while it is here. It is removed when the room is next read.
         self._present: dict[str, dict[str, tuple[str, float | None]]] = {}
-        # When members have left, and in which room, in order.
+        # Up to when members that have left count, and their rooms, in order.
         self._leaving: deque[tuple[float, str]] = deque()
 
     def set_count(self, room: str, count: int) -> int:
@@ -141,7 +142,7 @@ class MemoryBus(Bus):
                 until = monotonic() + self._grace
                 members[member] = (members[member][0], until)
                 self._leaving.append((until, room))
-            # Rooms at which nobody looks are not to be kept.
+            # Otherwise a room that nobody reads would be kept for ever.
             while self._leaving and self._leaving[0][0] <= monotonic():
                 self._forget(self._leaving.popleft()[1])
         return 0
@@ -157,7 +158,7 @@ class MemoryBus(Bus):
         return members
 
     def wait(self, ticket: int) -> None:
-        """There is nobody to wait for."""
+        """Do nothing: there is no server."""
 
     def publish(self, room: str, envelope: Envelope) -> None:
         """Only checks that the hub is open: there are no other processes."""
@@ -171,7 +172,7 @@ class MemoryBus(Bus):
         )
 
     def settle(self) -> None:
-        """append() has delivered it."""
+        """Do nothing: append() has delivered its message."""
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         self._check_open()

@@ -1,11 +1,11 @@
-"""Rooms: one message for all who are in one, in this process and in others.
+"""Rooms: one message for all members of a room, in this process and in others.
 
-What is promised: a message that one thread sends to a room after another gets to each member
-after it, at most once. Nobody gets what was sent before ``join()``; everybody who stays, and
-keeps up, gets what is sent after it has returned. With a history, a member gets what it has
-missed, or is told that something is missing.
+A hub promises this. The messages that one thread sends to a room reach each member in that order,
+each at most once. A member gets no message that was sent before ``join()`` was called. A member
+that stays, and reads fast enough, gets every message that is sent after ``join()`` has returned.
+With a history, a member gets the messages that it has missed, or is told that some are missing.
 
-A member that reads too slowly never holds up the sender, nor the others.
+A member that reads too slowly never holds up the sender or the other members.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub"]
 
-#: Messages that wait for a member, at most, before it is too slow.
+#: How many messages may wait for a member. With one more, the member is too slow.
 QUEUE = 100
-#: Seconds for which a member that has left still counts: a page that is loaded again, or a
-#: worker that is replaced, is no news. Precedent: Socket.IO's clients are back within 5 s.
+#: Seconds for which a member that has left still counts. So a page that is loaded again, or a
+#: worker that is replaced, causes no change. Precedent: Socket.IO's clients are back within 5 s.
 PRESENCE_GRACE = 5.0
 #: Seconds that ``close()`` waits for a callback of ``on_presence``.
 CLOSE_TIMEOUT = 5.0
@@ -46,29 +46,30 @@ OnBusLost = Literal["warn", "raise"]
 
 
 class Hub:
-    """Rooms with members. Every method is for any thread.
+    """Rooms with members. Any thread may call every method.
 
     ``url`` is None for the sessions of this process, or the address of a Redis or Valkey
-    (``"redis://localhost:6379/0"``, ``"rediss://…"``, ``"unix://…"``); then all hubs with the
-    same address and ``prefix`` are one. That needs the extra ``redis``. ``client`` is a redis-py
-    client instead of an address: of a Sentinel (``sentinel.master_for("main")``) or a
+    (``"redis://localhost:6379/0"``, ``"rediss://…"``, ``"unix://…"``). All hubs with the same
+    address and ``prefix`` are one. An address needs the extra ``redis``. Instead of an address
+    you may give a redis-py ``client``, such as ``sentinel.master_for("main")`` or a
     ``RedisCluster``. The hub does not close it.
 
-    ``history`` is a :class:`History`: how much of each room is kept. Without it nothing is.
+    ``history`` is a :class:`History`: how many messages of each room are kept, and for how long.
+    Without it, none are.
 
-    ``queue`` is how many messages may wait for a member that reads slowly, and ``on_full`` what
-    happens when it is one more: ``"disconnect"`` closes the member's session with 1013 (try
-    again later), ``"drop_oldest"`` and ``"drop_newest"`` leave out a message, which ``dropped``
-    counts.
+    ``queue`` is how many messages may wait for a member that reads slowly. If there is one more,
+    ``on_full`` says what happens: ``"disconnect"`` closes the member's session with 1013 (try
+    again later); ``"drop_oldest"`` and ``"drop_newest"`` leave out a message. ``dropped`` counts
+    either.
 
     ``presence_grace`` is for how many seconds a member that has left still counts as present.
 
-    ``on_bus_lost`` is what happens when the bus can not be reached: with ``"warn"`` the hub goes
-    on in this process, logs one warning and counts in ``undelivered``; with ``"raise"`` methods
-    raise :class:`HubError`.
+    ``on_bus_lost`` says what happens if the bus can not be reached. With ``"warn"`` the hub goes
+    on in this process, logs one warning and counts in ``undelivered``. With ``"raise"`` its
+    methods raise :class:`HubError`.
 
-    A hub may be made before gunicorn forks its workers (``preload_app``): it connects when it is
-    first used. Raises ``TypeError`` and ``ValueError`` for options that can not be.
+    You may make a hub before gunicorn forks its workers (``preload_app``): it connects when it is
+    first used. Raises ``TypeError`` or ``ValueError`` for invalid options.
     """
 
     def __init__(
@@ -124,19 +125,11 @@ class Hub:
         if url is not None:
             client = client_for(url)
         owned = url is not None
-        return RedisBus(
-            client,
-            prefix,
-            self._arrived,
-            self._lost,
-            self._floors,
-            self._history,
-            grace,
-            owned=owned,
-        )
+        calls = (self._arrived, self._lost, self._floors)
+        return RedisBus(client, prefix, *calls, self._history, grace, owned=owned)
 
     def _begin(self) -> None:
-        """In each process anew: its parent's sessions are its parent's."""
+        """Begin anew, in each process: the sessions of a parent are not those of its child."""
         self._rooms = Rooms(self._queue, self._on_full)
         self._memberships = Memberships(
             self._rooms, self._bus, self._watcher, history=self._history, raises=self._raises
@@ -167,19 +160,21 @@ class Hub:
                 for message in session:
                     hub.send(room, message, exclude=session)
 
-        A session may be in any number of rooms. Waits for the bus, a few seconds at most.
+        A session may be in any number of rooms. The call waits for the bus, for a few seconds at
+        most.
 
-        ``after`` is the id of the last message that the client has: it gets what was sent since,
-        then what comes. ``joined.gap`` tells if something is missing. None and ``""`` are for a
-        client that has no message; any other text, whatever a peer makes up, is a gap.
+        ``after`` is the id of the last message that the client has. The session first gets the
+        messages that were sent since then, and after them the new ones. ``joined.gap`` is true if
+        some are missing. Give None or ``""`` for a client that has no message. A text that is not
+        the id of a message, such as one that a peer has made up, is a gap.
 
-        ``member`` is a name under which ``presence()`` lists the session, with ``info``, which
+        ``member`` is a name under which ``presence()`` lists the session, with ``info``. ``info``
         is anything that JSON can express.
 
-        Raises ``TypeError`` for a raw session, and for an ``info`` that JSON can not express;
-        ``ValueError`` for a name that UTF-8 can not express, and for ``after`` without a
-        history; ``RuntimeError`` when the system has no thread left. While messages that were
-        missed are sent, it raises what ``session.send()`` does.
+        Raises ``TypeError`` for a raw session, and for an ``info`` that JSON can not express.
+        Raises ``ValueError`` for a name that UTF-8 can not express, and for ``after`` without a
+        history. Raises ``RuntimeError`` if the system has no thread left. While it sends the
+        messages that were missed, it raises what ``session.send()`` raises.
         """
         if not isinstance(session, Session):
             raise TypeError(f"a member of a room is a Session, not {session!r}")
@@ -202,14 +197,14 @@ class Hub:
     ) -> str | None:
         """Send ``message`` to all members of ``room``, except ``exclude``.
 
-        Returns the message's id when the hub has a history and the message is kept, else None.
+        Returns the message's id if the hub has a history and the message is kept, else None.
 
-        Waits for nobody but the bus, if there is one, and for that a few seconds at most. When
-        the bus can not be reached, the members in this process get the message, the others do
-        not: ``on_bus_lost`` says whether that is counted or raises ``HubError``. ``HubError`` is
-        also raised for a message of more than 16 MiB over a bus, and once the hub is closed.
-        Raises ``TypeError`` for a message of another type, and ``ValueError`` for a name that
-        UTF-8 can not express.
+        The call waits for no member. It waits for the bus, if there is one, for a few seconds at
+        most. If the bus can not be reached, only the members in this process get the message:
+        ``on_bus_lost`` says whether that is counted or raises ``HubError``. ``HubError`` is also
+        raised for a message of more than 16 MiB over a bus, and after ``close()``.
+        Raises ``TypeError`` for a message of another type, and for an ``exclude`` that is not a
+        :class:`Session`. Raises ``ValueError`` for a name that UTF-8 can not express.
         """
         _check_name(room)
         if not isinstance(message, PreparedMessage):
@@ -217,8 +212,9 @@ class Hub:
         return self._courier.send(room, message, _excluded(exclude))
 
     def send_json(self, room: str, value: Any, exclude: Session | None = None) -> str | None:
-        """Send ``value`` as a text message of JSON; raises what ``send()`` and ``json.dumps()``
-        do. With a history the id of the message stands in an object under ``History.key``."""
+        """Send ``value`` as a text message of JSON. With a history, the id of the message stands
+        in a JSON object under ``History.key``. Raises what ``send()`` and ``json.dumps()`` raise.
+        """
         return self.send(room, json_text(value), exclude)
 
     def disconnect(
@@ -229,10 +225,10 @@ class Hub:
         exclude: Session | None = None,
     ) -> None:
         """Close the sessions that are members of ``room`` now, in all processes, except
-        ``exclude``. What was sent to them before they get before that.
+        ``exclude``. They first get the messages that you have sent before.
 
-        Waits as ``send()`` does, and raises ``HubError`` as it does; ``TypeError`` and
-        ``ValueError`` for a code or a reason that can not be sent (RFC 6455 section 7.4).
+        The call waits as ``send()`` does, and raises ``HubError`` as it does. Raises ``TypeError``
+        or ``ValueError`` for a code or a reason that can not be sent (RFC 6455 section 7.4).
         """
         _check_name(room)
         check_sendable(code, reason)
@@ -241,12 +237,15 @@ class Hub:
     def history(
         self, room: str, *, after: str | None = None, limit: int = 100
     ) -> list[str | bytes]:
-        """The messages that are kept, in order, as members got them.
+        """Return the messages that are kept, in order, as members got them.
 
-        Without ``after`` the last ``limit`` ones; with the id of a message, the first ``limit``
-        ones after it, and all that are kept if it is not known any more. When the bus can not
-        be reached there are none with ``on_bus_lost="warn"``, and ``HubError`` is raised with
-        ``"raise"``. Raises ``ValueError`` without a history, and for a ``limit`` below 1.
+        Without ``after`` these are the last ``limit`` messages. If ``after`` is the id of a
+        message, they are the first ``limit`` messages after it. If the message of this id is not
+        known any more, they are the last ``limit`` messages again.
+
+        If the bus can not be reached, the list is empty with ``on_bus_lost="warn"``, and
+        ``HubError`` is raised with ``"raise"``. Raises ``ValueError`` without a history, and for
+        a ``limit`` below 1.
         """
         _check_name(room)
         if self._history is None:
@@ -263,7 +262,7 @@ class Hub:
         messages = (to_message(each, position, self._history) for position, each in missed.messages)
         return [message.data for message in messages if message is not None]
 
-    # From the bus: its own threads call these
+    # The threads of the bus call these
 
     def _arrived(self, room: str, envelope: Envelope, position: Position | None) -> None:
         self._courier.arrived(room, envelope, position)
@@ -274,17 +273,17 @@ class Hub:
     def _floors(self, room: str, tail: Position) -> list[Position]:
         return self._rooms.floors(room, tail)
 
-    # Who is there
+    # Members
 
     def members(self, room: str) -> list[Session]:
-        """The members of ``room`` in this process."""
+        """Return the members of ``room`` in this process."""
         return self._rooms.members(room)
 
     def count(self, room: str) -> int:
-        """How many members ``room`` has, in all processes. Those of a process that has died are
-        counted for half a minute more.
+        """Return how many members ``room`` has, in all processes. The members of a process that
+        was killed are counted for up to 30 seconds more.
 
-        When the bus can not be reached, those in this process are counted with
+        If the bus can not be reached, the members in this process are counted with
         ``on_bus_lost="warn"``, and ``HubError`` is raised with ``"raise"``. Raises
         ``ValueError`` for a name that UTF-8 can not express.
         """
@@ -297,12 +296,13 @@ class Hub:
             return here
 
     def presence(self, room: str) -> dict[str, Any]:
-        """The members of ``room`` that have joined with ``member=``, in all processes: their
-        names, and the ``info`` of each. A member that has left is listed for
-        ``presence_grace`` more.
+        """Return the members of ``room`` that have joined with ``member=``, in all processes: a
+        dict of their names and infos. A member that has left stays listed for ``presence_grace``
+        seconds.
 
-        When the bus can not be reached, those in this process are listed with
-        ``on_bus_lost="warn"``, and ``HubError`` is raised with ``"raise"``.
+        If the bus can not be reached, the members in this process are listed with
+        ``on_bus_lost="warn"``, and ``HubError`` is raised with ``"raise"``. Raises ``ValueError``
+        for a name that UTF-8 can not express.
         """
         _check_name(room)
         try:
@@ -317,9 +317,10 @@ class Hub:
     def on_presence(self, callback: OnPresence) -> OnPresence:
         """Call ``callback(room, joined, left)`` when members with a name come or go; a decorator.
 
-        ``joined`` and ``left`` are dicts of names and infos. It is called in each process that
-        has members in the room, in a thread of the hub's, one call at a time. Two sessions of
-        one member are one member. What the callback raises is logged.
+        ``joined`` and ``left`` are dicts of names and infos. The callback is called in each
+        process that has members in the room, in a thread of the hub, one call at a time. Two
+        sessions of one member are one member. If the callback raises, the error is logged.
+        Raises ``TypeError`` if ``callback`` can not be called.
         """
         if not callable(callback):
             raise TypeError(f"on_presence takes a function of room, joined, left, not {callback!r}")
@@ -334,32 +335,34 @@ class Hub:
 
     @property
     def connected(self) -> bool:
-        """Whether the bus was reached when it was last needed; True without a bus."""
+        """Whether the bus was reached when it was last needed. Without a bus, True until the hub
+        is closed."""
         return self._bus.connected
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many messages found a member's queue full, by what was done then. With
-        ``"disconnect"`` that is the number of members."""
+        """How many messages found a member's queue full, as a dict with the values of
+        ``on_full`` as keys. With ``"disconnect"``, it is the number of members."""
         return self._rooms.dropped
 
     @property
     def undelivered(self) -> int:
-        """How many messages went to members in this process only, since the bus could not be
-        reached."""
+        """How many messages went only to the members in this process, because the bus could not
+        be reached."""
         return self._courier.undelivered
 
     @property
     def gaps(self) -> int:
-        """How often the connection to the bus was lost, and messages of other processes may
-        have been."""
+        """How often the connection to the bus was lost. Messages of other processes may have been
+        lost with it."""
         return self._bus.gaps
 
     def _figures(self) -> Figures:
         return Figures(self._rooms.total, self.dropped, self.undelivered, self.gaps)
 
     def close(self) -> None:
-        """Disconnect from the bus. Sessions go on; ``send()`` does not."""
+        """Disconnect from the bus. Sessions go on. Methods that send or ask the bus raise
+        ``HubError`` from now on."""
         self._watcher.close(CLOSE_TIMEOUT)
         self._bus.close()
 
@@ -380,7 +383,7 @@ def _excluded(session: Session | None) -> bytes:
 
 
 def _check_name(name: str, what: str = "a room") -> None:
-    """Peers may have a say in it: JSON has a way to write half a character."""
+    """Check a name, which may come from a peer: JSON can express half of a character."""
     if not isinstance(name, str):
         raise TypeError(f"the name of {what} is a str, not {name!r}")
     try:

@@ -1,7 +1,7 @@
 """The sessions in the rooms of this process, and how a message gets to them.
 
-Nothing here waits for a peer: what a member's connection does not take waits in a queue of its
-own, and what happens when that is full is the hub's policy.
+Nothing here waits for a peer. Messages that a member's connection does not take at once wait in a
+queue of the member. The hub's option ``on_full`` says what happens if that is full.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _tokens_lock = threading.Lock()
 
 
 def token_of(session: Session) -> bytes:
-    """What names a session in all processes."""
+    """Return the name of a session, by which all processes know it."""
     with _tokens_lock:
         token = _tokens.get(session)
         if token is None:
@@ -39,9 +39,9 @@ def token_of(session: Session) -> bytes:
 class Member:
     """A session in one room.
 
-    A member is first *absent*: it gets nothing, ``join()`` has not returned. While it is
-    *replaying*, its ``join()`` sends what it has missed, and new messages are held back. Then
-    it is *live*.
+    A member is first *absent*: it gets no message. While it is *replaying*, its ``join()`` sends
+    the messages that it has missed, and new messages are held back. Then it is *live*, and
+    ``join()`` returns.
     """
 
     def __init__(self, session: Session, rooms: Rooms) -> None:
@@ -50,19 +50,19 @@ class Member:
         #: How many times the session has joined the room. Guarded by the rooms' lock.
         self.joins = 0
         self.live = False
-        #: What was sent up to here the member has, or does not want.
+        #: The member has the messages up to here, or does not want them.
         self._has: Position | None = None
         self._rooms = rooms
-        # Guards the change to live, and the two below.
+        # Guards the change to live, and the two attributes below.
         self._lock = threading.Lock()
         # None while the member is absent, and when it is live.
         self._held: deque[tuple[PreparedMessage, Position | None]] | None = None
-        # Whether messages were held back that found no room: the log has them.
+        # Whether there was no room to hold back a message. The log has it.
         self._overflowed = False
 
     @property
     def absent(self) -> bool:
-        """Whether the member gets nothing yet."""
+        """Whether the member gets no messages yet."""
         return not self.live and self._held is None
 
     def deliver(self, message: PreparedMessage, position: Position | None) -> None:
@@ -84,16 +84,17 @@ class Member:
             self._overflowed = True
 
     def hold(self) -> None:
-        """From now on new messages are held back: what was missed is about to be read."""
+        """Hold back new messages from now on: ``join()`` is about to read what was missed."""
         with self._lock:
             if not self.live:
                 self._held, self._overflowed = deque(), False
 
     def go_live(self, has: Position | None = None, *, force: bool = False) -> bool:
-        """Send what was held back after ``has``, and from now on every message.
+        """Send the messages that were held back and come after ``has``. From now on, send every
+        message.
 
-        Gives False, and throws away what was held back, when there was no room for all of it:
-        read the log again. With ``force`` the member goes live all the same.
+        If there was no room to hold back all of them, throw them away and return False: read the
+        log again then. With ``force`` the member goes live nevertheless.
         """
         with self._lock:
             if self.live:
@@ -108,9 +109,11 @@ class Member:
             return True
 
     def floor(self, tail: Position) -> Position | None:
-        """Up to where a live member has messages; None for one that wants none before ``tail``.
+        """Return the position up to which a live member has messages, or None if it wants none
+        before ``tail``.
 
-        Of members that went live before the bus began to deliver, and missed what came between.
+        It is for members that went live before the bus began to deliver, and may have missed
+        messages since.
         """
         with self._lock:
             if not self.live:
@@ -121,20 +124,20 @@ class Member:
 
 
 class Rooms:
-    """The members in this process. Every method is for any thread."""
+    """The members in this process. Any thread may call every method."""
 
     def __init__(self, queue: int, on_full: OnFull) -> None:
         self.queue = queue
         self._on_full = on_full
-        # Guards the below.
+        # Guards the attributes below.
         self.lock = threading.Lock()
-        # A room's members. The inner dict is replaced, never changed: deliver() goes through
-        # it without the lock.
+        # The members of each room. An inner dict is replaced, never changed: deliver() goes
+        # through it without the lock.
         self._rooms: dict[str, dict[Session, Member]] = {}
         self._dropped: Counter[str] = Counter()
 
     def add(self, room: str, session: Session) -> Member:
-        """One more time ``session`` is in ``room``. Requires ``lock``."""
+        """Count one more join of ``session`` in ``room``. Requires ``lock``."""
         assert self.lock.locked()
         members = self._rooms.get(room, {})
         member = members.get(session)
@@ -145,7 +148,7 @@ class Rooms:
         return member
 
     def remove(self, room: str, session: Session) -> None:
-        """One time less. Requires ``lock``."""
+        """Count one join less, and remove the member at the last one. Requires ``lock``."""
         assert self.lock.locked()
         member = self._rooms[room][session]
         member.joins -= 1
@@ -161,7 +164,7 @@ class Rooms:
 
     @property
     def total(self) -> int:
-        """The members of all rooms."""
+        """How many members all rooms have together."""
         with self.lock:
             return sum(map(len, self._rooms.values()))
 
@@ -181,12 +184,12 @@ class Rooms:
                 member.deliver(message, position)
 
     def tokens(self, room: str) -> frozenset[bytes]:
-        """The tokens of the members that get messages now."""
+        """Return the tokens of the members that get messages now."""
         members = self._rooms.get(room, {}).values()
         return frozenset(member.token for member in members if not member.absent)
 
     def floors(self, room: str, tail: Position) -> list[Position]:
-        """Up to where the live members have messages."""
+        """Return the positions up to which the live members have messages."""
         floors = [member.floor(tail) for member in self._rooms.get(room, {}).values()]
         return [floor for floor in floors if floor is not None]
 
@@ -201,14 +204,14 @@ class Rooms:
             return
         dropped = 1
         if self._on_full == "drop_oldest":
-            # The session takes messages out meanwhile, and other threads put some in.
+            # Meanwhile the session takes messages out of the queue, and other threads put some in.
             dropped = session._forget_offers(1)
             while not session._offer(message, self.queue):
                 dropped += session._forget_offers(1)
         self.too_slow(session, dropped)
 
     def too_slow(self, session: Session, dropped: int = 1) -> None:
-        """Count what was dropped; with ``"disconnect"`` close the session."""
+        """Count the dropped messages. With ``"disconnect"`` close the session."""
         if self._on_full == "disconnect":
             session._forget_offers(self.queue)
             session._start_closing(_TOO_SLOW)

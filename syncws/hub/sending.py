@@ -1,8 +1,8 @@
-"""Messages of this process on their way to the bus, and those that the bus brings.
+"""Messages of this process on their way to the bus, and messages that come from it.
 
-Without a history the members in this process get a message at once, and the bus takes it to the
-others. With a history everybody gets it from the bus, in the order of the log; when that can
-not be, the members in this process get it at once, without an id.
+Without a history, the members in this process get a message at once, and the bus takes it to the
+others. With a history, all members get it from the bus, in the order of the log. If the bus can
+not do that, the members in this process get it at once, without an id.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .wire import Envelope, Position
 
 __all__ = ["Courier"]
 
-#: Messages of which it is not known whether the bus has got them, and that the members in this
-#: process are not to get twice.
+#: How many messages are remembered that the bus may have got although it failed. The members in
+#: this process have such a message, and must not get it a second time.
 UNCERTAIN = 1000
 
 
 class Courier:
-    """Every method is for any thread."""
+    """Any thread may call every method."""
 
     def __init__(
         self, rooms: Rooms, bus: Bus, watcher: Watcher, *, history: History | None, raises: bool
@@ -43,13 +43,14 @@ class Courier:
         # Guards the below.
         self._lock = threading.Lock()
         self._undelivered = 0
-        # By number, where the messages stand that are being sent, once they have come back.
+        # By number: the messages that are being sent now, and their positions once the bus has
+        # brought them back.
         self._awaited: dict[bytes, Position | None] = {}
-        # By number, who has got the message without an id.
+        # By number: the tokens of the members that have got the message without an id.
         self._uncertain: OrderedDict[bytes, frozenset[bytes]] = OrderedDict()
 
     def send(self, room: str, message: PreparedMessage, exclude: bytes) -> str | None:
-        """Send to all but the session with that token; gives the id, if there is one."""
+        """Send to all but the session with that token. Returns the id, if there is one."""
         envelope = to_envelope(message.data, self._history, self._bus.process, exclude)
         if self._history is None:
             self._rooms.deliver(room, message, None, frozenset([exclude]))
@@ -61,7 +62,7 @@ class Courier:
                 if not isinstance(exc, RefusedError):
                     self._not_published(exc)
                     return None
-                # It is not in the log; and publishing works where keeping is refused.
+                # The message is not in the log. A Redis that refuses to keep it still publishes.
         self._publish(room, envelope)
         return None
 
@@ -73,8 +74,8 @@ class Courier:
         try:
             return self._bus.append(room, envelope)
         except HubError:
-            # What this thread has sent before comes first; and perhaps this message comes too,
-            # when only the answer was lost.
+            # The earlier messages of this thread must be delivered first. If only the answer was
+            # lost, this message is delivered with them.
             self._bus.settle()
             with self._lock:
                 position = self._awaited[number]
@@ -118,7 +119,7 @@ class Courier:
         self._publish(room, Envelope(wire.DISCONNECT, payload, self._bus.process, exclude=exclude))
 
     def arrived(self, room: str, envelope: Envelope, position: Position | None) -> None:
-        """From the bus: deliver to the members in this process."""
+        """Deliver to the members in this process. The bus's thread calls this."""
         if envelope.kind == wire.PRESENCE:
             self._watcher.look(room)
         elif envelope.kind == wire.DISCONNECT:
@@ -145,7 +146,7 @@ class Courier:
 
 
 def _close_reason(payload: bytes) -> CloseReason | None:
-    """From the bus: None for what is no reason."""
+    """Return the reason that another process has sent, or None if it is not valid."""
     try:
         value = json.loads(payload)
         check_sendable(value["code"], value["reason"])
