@@ -28,6 +28,10 @@ In Flask, ``syncws.flask.WebSockets`` makes routes; see there.
 * :func:`stats` has the figures of the process's sessions.
 """
 
+# Before the other imports, which take their time: it says what Ctrl-C does meanwhile.
+from .system import interrupts as interrupts
+
+# isort: split
 from wsproto.frame_protocol import Opcode
 
 from .client.connect import connect

@@ -9,6 +9,7 @@ from typing import Any
 
 from .cli_connect import add_command as add_connect
 from .cli_serve import add_command as add_serve
+from .system.interrupts import end_at_once, raise_again
 from .version import __version__
 
 #: The exit status of a program that Ctrl-C has ended, as shells have it: 128 + SIGINT.
@@ -25,9 +26,12 @@ def main(arguments: list[str] | None = None) -> None:
     add_connect(commands)
     chosen: Any = parser.parse_args(arguments)
     try:
+        raise_again()
         chosen.run(chosen)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    finally:
+        end_at_once()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import selectors
+import socket
 import ssl
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .client.connect import connect
 from .client.reconnect import reconnect
 from .errors import ConnectionClosed, ConnectionClosedError, HandshakeError
+from .system.latch import LOOK_FOR_SIGNALS
 
 if TYPE_CHECKING:
     from .close import CloseReason
@@ -135,14 +137,14 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _talk(session: Session, screen: _Screen, typed: bytearray) -> bool:
     """Talk until the session or the input ends. Return whether the input did, or the user."""
-    screen.opened(session)
-    over, ended = os.pipe()
+    over, ended = socket.socketpair()
     receiver = threading.Thread(
-        target=_receive, args=(session, ended, screen), name="syncws connect"
+        target=_receive, args=(session, ended, screen), name="syncws connect", daemon=True
     )
-    receiver.start()
     finished = True
     try:
+        screen.opened(session)
+        receiver.start()
         for line in _lines(over, "> " if screen.interactive else "", typed):
             if not receiver.is_alive():
                 break  # many lines may come at once, and nobody sees the answers any more
@@ -159,13 +161,15 @@ def _talk(session: Session, screen: _Screen, typed: bytearray) -> bool:
             session.close()
         except KeyboardInterrupt:  # the user does not want to wait for the server
             session.terminate()
-        receiver.join()
-        os.close(over)
+        if receiver.is_alive():  # Ctrl-C may have come before it was
+            receiver.join()
+        over.close()
+        ended.close()
     screen.closed(session.wait_closed(session.close_timeout))
     return finished
 
 
-def _receive(session: Session, ended: int, screen: _Screen) -> None:
+def _receive(session: Session, ended: socket.socket, screen: _Screen) -> None:
     """Show messages until the session ends; then close ``ended``."""
     try:
         for message in session:
@@ -175,7 +179,7 @@ def _receive(session: Session, ended: int, screen: _Screen) -> None:
     except BrokenPipeError:
         _show_no_more()
     finally:
-        os.close(ended)
+        ended.close()
 
 
 class _Screen:
@@ -236,7 +240,7 @@ def _show_no_more() -> None:
     os.close(nowhere)
 
 
-def _lines(over: int, prompt: str, typed: bytearray) -> Iterator[str]:
+def _lines(over: socket.socket, prompt: str, typed: bytearray) -> Iterator[str]:
     """The lines of standard input, to its end, or until ``over`` is readable.
 
     ``typed`` holds the beginning of a line, from one session to the next. This is not done with
@@ -250,8 +254,11 @@ def _lines(over: int, prompt: str, typed: bytearray) -> Iterator[str]:
         while True:
             print(prompt, end="", flush=True)
             while b"\n" not in typed:
-                if any(key.fd == over for key, _ in selector.select()):
+                ready = selector.select(LOOK_FOR_SIGNALS)
+                if any(key.fileobj is over for key, _ in ready):
                     return
+                if not ready:
+                    continue
                 data = os.read(stdin, 65536)
                 if not data:
                     if typed:

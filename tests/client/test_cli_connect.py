@@ -14,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,6 +325,32 @@ def test_reconnect(server: syncws.Server) -> None:
     assert names == ["open", "message", "close", "wait", "open", "message"]
     assert [(each["event"], each["code"]) for each in rest] == [("close", 1000)]
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_ctrl_c_while_the_thread_that_receives_is_started(
+    server: syncws.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    started: bool,
+) -> None:
+    """The session is closed, and no thread keeps the process."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if thread.name != "syncws connect":
+            start(thread)
+            return
+        assert thread.daemon, "the process would wait for it"
+        if started:
+            start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        main(["connect", f"ws://127.0.0.1:{server.port}/"])
+    assert "this side closed the session (code 1000)" in capsys.readouterr().out
 
 
 def test_ctrl_c_before_there_is_a_session() -> None:
