@@ -25,8 +25,9 @@ from ..support.pairs import PATIENCE, Peer, frame
 #: Seconds that replace the defaults of 10 or 20 seconds.
 SHORT = 0.05
 
-#: The timeout of a session whose peer reads steadily: many times the pace of that peer.
-STEADY = 0.3
+#: The timeout of a session whose peer reads steadily: many times the pace of that peer, also on a
+#: busy machine.
+STEADY = 1.0
 
 #: More bytes than the smallest buffers of both ends hold.
 HUGE = b"x" * 1_000_000
@@ -137,8 +138,8 @@ class Scene:
         self.others.append(Background(function, *args))
 
     def finish(self) -> None:
-        self.hurry.set()
         self.over.set()
+        self.hurry.set()
         for other in self.others:
             other.result()
 
@@ -189,6 +190,8 @@ def read_slowly(scene: Scene) -> None:
                         return
                 read_some.set()
                 if size == 4096 and scene.hurry.wait(0.02):  # the pace of the peer
+                    if scene.over.is_set():
+                        return
                     size = 65_536
                     scene.peer.send(SLOW)
 

@@ -141,7 +141,7 @@ def check_end(scene: Scene, call: Call, fault: Fault, struck_first: bool, start:
             assert isinstance(outcome(background)[1], call.in_vain)
         elif call.writes:
             with pytest.raises(TimeoutError):
-                session.wait_closed(STEADY * 2.5)
+                session.wait_closed(STEADY * 1.5)
             assert session._writer.write_lock.locked(), "it was too quick to show anything"
         # The session goes on, and nothing is lost.
         assert not session.close_reason.done()

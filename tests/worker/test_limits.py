@@ -22,7 +22,7 @@ from ..support.pairs import PATIENCE
 from ..support.servers import gunicorn, status_when
 
 
-def test_sigterm_tells_50_sessions_and_ends_within_a_second() -> None:
+def test_sigterm_tells_50_sessions_and_ends_soon() -> None:
     with gunicorn() as server:
         peers = [connect(server.port, "/echo") for _ in range(49)]
         busy = connect(server.port, "/sends")
@@ -37,7 +37,8 @@ def test_sigterm_tells_50_sessions_and_ends_within_a_second() -> None:
         assert event.code == 1001
         busy.send_close(1001)
         assert server.wait() == 0
-        assert time.monotonic() - started < 1
+        # It takes some tenths of a second. What it waits for at most is 30 s, graceful_timeout.
+        assert time.monotonic() - started < PATIENCE / 2
         for peer in [*peers, busy]:
             peer.expect_end()
             peer.close_socket()

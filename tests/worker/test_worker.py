@@ -208,7 +208,7 @@ def test_accepting_goes_on_while_a_peer_keeps_its_tcp_open(server: Server) -> No
     started = time.monotonic()
     for _ in range(5):
         server.get("/")
-    assert time.monotonic() - started < 1, "stock gunicorn takes 2 s for each of them"
+    assert time.monotonic() - started < 5, "stock gunicorn takes 2 s for each of them, 10 s"
     for peer in peers:
         peer.send_close()
         peer.expect_end()
