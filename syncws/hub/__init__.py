@@ -1,4 +1,4 @@
-"""Rooms: one message for all sessions in one, in this process and in others.
+"""Rooms: one message for all sessions in a room, in this process and in others.
 
 ``hub`` has the public class. ``members`` knows the sessions in this process, ``history`` the
 messages that are kept, ``presence`` the members by name, ``wire`` the format of a message between

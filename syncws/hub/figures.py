@@ -1,6 +1,6 @@
-"""The hubs of this process, and what each has done.
+"""The hubs of this process, and the figures of each, which metrics read.
 
-Metrics read the figures. The child of a fork begins each hub anew.
+The child of a fork begins each hub anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["HUBS", "CountedHub", "Figures"]
 
 
 class Figures(NamedTuple):
-    """What a hub has done in this process. All but ``members`` only grow."""
+    """The figures of a hub in this process. All but ``members`` only grow."""
 
     members: int
     dropped: dict[str, int]
@@ -30,5 +30,5 @@ class CountedHub(Protocol):
     def _after_fork(self) -> None: ...
 
 
-#: Every hub that is alive. The sessions of a parent's hub are the parent's.
+#: Every hub that is alive. A child of a fork has none of its parent's sessions.
 HUBS: Living[CountedHub] = Living(lambda hub: hub._after_fork())

@@ -19,8 +19,8 @@ from .wire import Envelope, Position
 
 __all__ = ["History", "MemoryLog", "Missed", "to_envelope", "to_message"]
 
-#: Seconds for which the position of a room is known after its last message has been forgotten:
-#: a client that has missed nothing is not told to reload.
+#: Seconds for which the position of a room is known after its last message was forgotten. So a
+#: client that has missed nothing is not told of a gap.
 POSITION_KEPT = 24 * 3600.0
 
 
@@ -28,13 +28,14 @@ POSITION_KEPT = 24 * 3600.0
 class History:
     """How much of each room a hub keeps: ``Hub(history=History(messages=500, seconds=3600))``.
 
-    ``messages`` is how many, ``seconds`` for how long. A message has an id, by which
-    ``hub.join(after=…)`` and ``hub.history(after=…)`` find what came after it. If the message
-    is text with a JSON object, the id stands in the object under ``key``. For other messages
-    ``stamp(message, id)`` returns what is sent to the members; without it they are sent as
-    they are. ``stamp`` is called in a thread of the hub and has to be quick.
+    ``messages`` is how many messages are kept, and ``seconds`` for how long. Each message has an
+    id, by which ``hub.join(after=…)`` and ``hub.history(after=…)`` find the messages after it.
 
-    Raises ``TypeError`` and ``ValueError`` for values that can not be.
+    If a message is text with a JSON object, its id stands in the object under ``key``. For other
+    messages, ``stamp(message, id)`` returns what is sent to the members. Without ``stamp`` they
+    are sent as they are. ``stamp`` may be called in a thread of the hub, so it must be quick.
+
+    Raises ``TypeError`` or ``ValueError`` for invalid values.
     """
 
     messages: int = 100
@@ -62,7 +63,7 @@ class History:
 
 
 class Missed(NamedTuple):
-    """What a log gave: messages in order, whether some are gone, and the room's last position."""
+    """The answer of a log: messages in order, whether some are gone, the room's last position."""
 
     messages: list[tuple[Position, Envelope]]
     gap: bool
@@ -72,7 +73,7 @@ class Missed(NamedTuple):
 def to_envelope(
     data: str | bytes, history: History | None, sender: bytes, exclude: bytes
 ) -> Envelope:
-    """The envelope for a message that this process sends."""
+    """Return the envelope for a message that this process sends."""
     number = os.urandom(wire.NUMBER)
     if isinstance(data, bytes):
         return Envelope(wire.BINARY, data, sender, number, exclude)
@@ -82,7 +83,8 @@ def to_envelope(
 
 
 def _as_object(text: str, key: str) -> str | None:
-    """``text`` without ``key`` and without space around it, if it is a JSON object."""
+    """Return ``text`` without ``key`` and without space around it, or None if it is not a JSON
+    object."""
     text = text.strip(" \t\r\n")
     if not text.startswith("{"):
         return None
@@ -99,7 +101,7 @@ def _as_object(text: str, key: str) -> str | None:
 def to_message(
     envelope: Envelope, position: Position | None, history: History | None
 ) -> PreparedMessage | None:
-    """What members get; None when the envelope has no message."""
+    """Return the message that members get, or None if the envelope has none."""
     data = envelope.data
     if data is None:
         return None
@@ -114,23 +116,23 @@ def to_message(
 
 class _Room:
     def __init__(self) -> None:
-        # Held while a message gets its number and is delivered: both have one order.
+        # Held while a message gets its number and is delivered, so that both have one order.
         self.lock = threading.Lock()
         self.last: Position | None = None
         self.messages: deque[tuple[Position, Envelope]] = deque()
 
 
 class MemoryLog:
-    """The logs of the rooms in this process. Every method is for any thread.
+    """The logs of the rooms in this process. Any thread may call every method.
 
-    A room is forgotten ``POSITION_KEPT`` after its last message has been: the next message to
-    any room sees to that.
+    A room is forgotten ``POSITION_KEPT`` seconds after its last message was. The next message to
+    any room removes it.
     """
 
     def __init__(self, history: History) -> None:
         self._history = history
         self._epoch = os.urandom(4).hex()
-        # Guards _rooms, whose first is the one that has been silent for the longest time.
+        # Guards _rooms. The first room is the one that has been silent for the longest time.
         self._lock = threading.Lock()
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
 
@@ -168,7 +170,7 @@ class MemoryLog:
             log.messages.popleft()
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
-        """The first ``limit`` messages after ``after``; without it, the last ones."""
+        """Return the first ``limit`` messages after ``after``; without it, the last ones."""
         with self._lock:
             log = self._rooms.get(room)
         if log is None:

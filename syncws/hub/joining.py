@@ -1,9 +1,12 @@
-"""Joining a room and leaving it: what a member has missed is sent before what comes.
+"""Joining a room and leaving it. The messages that a member has missed come before the new ones.
 
-A join goes through these steps. The session is put among the room's members, absent. The bus is
-told, and waited for: from then on everything that is published gets to this process. New
-messages are held back, and what was missed is read from the log and sent. At last what was held
-back is sent, without what the log had already, and the member is live.
+A join goes through these steps:
+
+1. The session becomes a member of the room, but an absent one: it gets no messages yet.
+2. The bus is told. When it has answered, everything that is published reaches this process.
+3. New messages are held back. The messages that were missed are read from the log and sent.
+4. The messages that were held back are sent, without those that the log had already. The member
+   is live.
 """
 
 from __future__ import annotations
@@ -28,15 +31,15 @@ __all__ = ["Joined", "Memberships"]
 
 #: Messages that ``join()`` reads at once.
 BATCH = 100
-#: How many queues full of messages a member may take while it catches up with a room that goes on.
+#: How many queues full of messages a member may get while it catches up with a busy room.
 AHEAD = 20
 
 
 class Joined:
     """A session's membership of a room, made by :meth:`Hub.join`.
 
-    It ends with ``leave()``, with the ``with`` block, and with the session. Every method is for
-    any thread.
+    It ends with ``leave()``, at the end of the ``with`` block, or with the session. Any thread
+    may call every method.
     """
 
     def __init__(
@@ -47,16 +50,15 @@ class Joined:
         #: The member's name, or None.
         self.member = member
         #: Whether messages are missing that were sent after ``after``, or while this member was
-        #: in the room: more was missed than the history keeps, or the bus has lost it.
+        #: in the room. Then the history no longer kept all of them, or the bus has lost some.
         self.gap = False
-        #: The id of the room's newest message when this member had joined; None without a
-        #: history, and when no message is known. A client that has got no message yet comes
-        #: back with it.
+        #: The id of the room's newest message at the join. It is None without a history, and if
+        #: the room has no message. A client that has got no message comes back with this id.
         self.last_id: str | None = None
         self._memberships = memberships
 
     def leave(self) -> None:
-        """Leave the room; does nothing the second time. Does not wait."""
+        """Leave the room. Does not wait, and does nothing the second time."""
         self._memberships.leave(self)
 
     def __enter__(self) -> Joined:
@@ -72,7 +74,7 @@ class Joined:
 
 
 class Memberships:
-    """Every method is for any thread."""
+    """Any thread may call every method."""
 
     def __init__(
         self,
@@ -88,16 +90,17 @@ class Memberships:
         self._watcher = watcher
         self._history = history
         self._raises = raises
-        # Guards the below, and the order of what the bus is told. Taken before the rooms' lock.
+        # Guards the attributes below, and the order in which the bus is told of changes. Taken
+        # before the rooms' lock.
         self._lock = threading.Lock()
-        # A session stays here until it ends, also when it is in no room: it has one callback,
-        # however often it comes and goes.
+        # A session stays here until it ends, even if it is in no room. So it has one callback,
+        # however often it joins and leaves.
         self._joined: dict[Session, set[Joined]] = {}
-        # How often each named member is in a room here, and its information as JSON.
+        # The named members of each room here, and for each of their joins the information as JSON.
         self._named: dict[str, dict[str, list[str]]] = {}
 
     def join(self, joined: Joined, info: str, after: str | None) -> Joined:
-        """Carry a join out; when it raises, the session has left again."""
+        """Carry out a join. If it raises, the session has left again."""
         member, ticket = self._add(joined, info)
         try:
             self._bus.wait(ticket)
@@ -137,7 +140,7 @@ class Memberships:
         return member, ticket
 
     def leave(self, joined: Joined) -> None:
-        """Does nothing the second time."""
+        """Carry out a leave. Does nothing the second time."""
         room, session, name = joined.room, joined.session, joined.member
         with self._lock:
             if joined not in self._joined.get(session, ()):
@@ -171,7 +174,7 @@ class Memberships:
                 self.leave(joined)
 
     def _replay(self, joined: Joined, member: Member, after: str | None) -> None:
-        """Send what was missed, then go live, without a gap, a double or disorder."""
+        """Send the missed messages, then go live: none is lost, doubled or out of order."""
         position = Position.parse(after)
         joined.gap = after is not None and position is None
         member.hold()
@@ -207,7 +210,7 @@ class Memberships:
                 end = position.number if missed.last is None else missed.last.number
                 end += AHEAD * self._rooms.queue
             if position.number > end:
-                # The room is faster than the member, for good.
+                # The room goes on faster than the member reads.
                 joined.gap = True
                 member.go_live(position, force=True)
                 self._rooms.too_slow(joined.session)
@@ -216,20 +219,20 @@ class Memberships:
     def _read(self, room: str, after: Position | None) -> Missed:
         if after != NOTHING:
             return self._bus.read(room, after, BATCH if after else 0)
-        # Nothing had been sent: everything is new.
+        # The room had no message before, so all of its messages are new.
         assert self._history is not None
         missed = self._bus.read(room, None, self._history.messages)
         first = missed.messages[0][0].number if missed.messages else 1
         return missed._replace(gap=first != 1)
 
     def present(self, room: str) -> dict[str, Any]:
-        """The named members in this process."""
+        """Return the named members in this process, with their information."""
         with self._lock:
             named = self._named.get(room, {})
             return {name: json.loads(infos[-1]) for name, infos in named.items()}
 
     def set_gap(self, room: str) -> None:
-        """Messages were lost on the way to this process."""
+        """Note that messages of a room were lost on the way to this process."""
         with self._lock:
             for memberships in self._joined.values():
                 for joined in memberships:

@@ -1,8 +1,8 @@
-"""Who came and who went: tells ``on_presence`` callbacks, in a thread of the hub's own.
+"""Calls the ``on_presence`` callbacks, in a thread of the hub's own, when members come or go.
 
-The thread compares what the bus says about a room with what it said before. So it misses
-nothing for good, whatever was lost on the way, and tells a join or a leave once. It runs while
-a room has members in this process, and ends with the last one.
+The thread compares the members that the bus lists with those that it listed before. So a lost
+notice delays a call but never prevents it, and each join or leave is told once. The thread runs
+while a room has members in this process.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ __all__ = ["OnPresence", "Watcher"]
 
 OnPresence = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 
-#: Seconds between two looks at one room, at least: a thousand joins are not a thousand looks.
+#: Seconds between two looks at one room, at least. So a thousand joins cause a few looks.
 LOOK_EVERY = 0.05
-#: Seconds after which a room is looked at though nothing was heard: a process may have died.
+#: Seconds after which a room is looked at without a notice: a process may have been killed.
 LOOK_ANYWAY = 10.0
-#: Seconds before looking again when the bus could not be asked, or does not know all members.
+#: Seconds before the next look if the bus did not answer, or does not know all members.
 LOOK_AGAIN = 1.0
 
 
 class Watcher:
-    """Every method is for any thread."""
+    """Any thread may call every method. "To look at" a room is to ask the bus for its members."""
 
     def __init__(self, present: Callable[[str], Present]) -> None:
         self._present = present
@@ -39,19 +39,19 @@ class Watcher:
         self.begin()
 
     def begin(self) -> None:
-        """In each process anew."""
-        # Guards the below.
+        """Begin anew, in each process."""
+        # Guards the attributes below.
         self._changed = threading.Condition()
-        # By room: the members that callbacks were told of, and when to look next (monotonic).
+        # By room: the members that callbacks know, and when to look next (monotonic).
         self._known: dict[str, dict[str, Any]] = {}
         self._due: dict[str, float] = {}
         self._looked: dict[str, float] = {}
         self._thread: threading.Thread | None = None
 
     def watch(self, room: str) -> None:
-        """A member is about to join: those who are there already have not come now.
+        """Begin to watch a room before a member joins: the members that it finds are not news.
 
-        Raises ``RuntimeError`` when the system has no thread left.
+        Raises ``RuntimeError`` if the system has no thread left.
         """
         if not self.callbacks or room in self._known:
             return
@@ -68,14 +68,14 @@ class Watcher:
             self._due.setdefault(room, monotonic() + LOOK_ANYWAY)
 
     def look(self, room: str) -> None:
-        """Something has changed in ``room``."""
+        """Look at a room soon: its members have changed."""
         with self._changed:
             if room in self._known:
                 self._due[room] = max(monotonic(), self._looked.get(room, 0.0) + LOOK_EVERY)
                 self._changed.notify_all()
 
     def forget(self, room: str) -> None:
-        """The room has no members here any more."""
+        """Stop watching a room, which has no members here any more."""
         with self._changed:
             for each in (self._known, self._due, self._looked):
                 each.pop(room, None)
@@ -96,14 +96,14 @@ class Watcher:
                 present = self._present(room)
             except HubError:
                 self._later(room, LOOK_AGAIN)
-            except Exception:  # whatever it is: it must not end the thread, and with it all rooms
+            except Exception:  # of any kind: it must not end the thread, which has other rooms
                 logger.exception("the members of %r could not be found out", room)
                 self._later(room, LOOK_ANYWAY)
             else:
                 self._compare(room, present)
 
     def _next(self) -> str | None:
-        """Wait for a room to look at; None when there are none any more."""
+        """Wait until a room is due, and return it. Return None if no room is left."""
         with self._changed:
             while self._due:
                 room, when = min(self._due.items(), key=lambda item: item[1])
@@ -138,5 +138,5 @@ class Watcher:
             for callback in self.callbacks:
                 try:
                     callback(room, dict(joined), dict(left))
-                except Exception:  # it is the user's; the other callbacks are to be told too
+                except Exception:  # the user's; the other callbacks have to be called too
                     logger.exception("an on_presence callback for %r failed", room)

@@ -1,4 +1,4 @@
-"""The format of what one process sends to the others, and what a room's log keeps.
+"""The format of the messages between processes, and of those in a room's log.
 
 Pure: no I/O, no threads, no clock.
 
@@ -6,8 +6,8 @@ A publication is one line of ASCII and an envelope. The line has the version of 
 if the message is kept, its position: ``2 EPOCH NUMBER MILLISECONDS PREVIOUS``. The envelope has a
 header with its length in front, so that a later version can append fields that this one skips.
 
-Anybody who can write to the Redis can send to rooms, and nothing else: data that does not have
-this format is thrown away.
+Data without this format is thrown away. So a program that can write to the Redis can send to
+rooms and close sessions, and nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 VERSION = b"2"
 
 TEXT, OBJECT, BINARY = b"t", b"j", b"b"
-#: Somebody came or went: ask for the members again.
+#: The members have changed: ask for them again.
 PRESENCE = b"p"
 #: End the sessions in the room; the payload is JSON with ``code`` and ``reason``.
 DISCONNECT = b"x"
@@ -75,12 +75,12 @@ class Position(NamedTuple):
 
     @staticmethod
     def parse(text: object) -> Position | None:
-        """The position for an id; None for anything else: ids come back from peers."""
+        """Return the position for an id, or None for any other text, which a peer may send."""
         match = _ID.fullmatch(text) if isinstance(text, str) else None
         return None if match is None else Position(match[1], int(match[2]), int(match[3]))
 
 
-#: The position in a room in which nothing has been sent.
+#: The position in a room that has had no message.
 NOTHING = Position("", 0, 0)
 
 
@@ -104,7 +104,7 @@ class Envelope:
 
     @staticmethod
     def decode(data: bytes) -> Envelope | None:
-        """None when ``data`` is no envelope."""
+        """Return the envelope in ``data``, or None if it is not valid."""
         size = data[0] if data else 0
         header, payload = data[1 : 1 + size], data[1 + size :]
         if size < _HEADER or len(header) < size or len(payload) > MAX_MESSAGE_SIZE:
@@ -115,7 +115,7 @@ class Envelope:
 
     @property
     def data(self) -> str | bytes | None:
-        """The message itself; None when this is not a message."""
+        """The message itself, or None if this is another request."""
         if self.kind == BINARY:
             return self.payload
         if self.kind not in (TEXT, OBJECT):
@@ -127,7 +127,7 @@ class Envelope:
 
 
 class Publication(NamedTuple):
-    """What arrives from the bus: ``previous`` is the ``time`` of the message before."""
+    """Data from the bus. ``previous`` is the ``time`` of the message before."""
 
     envelope: Envelope
     position: Position | None
@@ -135,12 +135,13 @@ class Publication(NamedTuple):
 
 
 def publication(envelope: bytes) -> bytes:
-    """What is published for a message that is not kept."""
+    """Return the data to publish for a message that is not kept."""
     return VERSION + b"\n" + envelope
 
 
 def parse_publication(data: bytes) -> Publication | None:
-    """None when ``data`` has not this format; raises ``OtherVersionError``."""
+    """Parse published data. Returns None for data without this format; raises
+    ``OtherVersionError`` for another version of it."""
     match = _LINE.match(data)
     if match is None:
         if _OTHER_VERSION.match(data):
@@ -156,7 +157,7 @@ def parse_publication(data: bytes) -> Publication | None:
 
 
 def from_json(info: bytes) -> Any:
-    """What a hub has written as JSON; None for what was not written by a hub."""
+    """Return the value that a hub has written as JSON, or None if it is not valid."""
     try:
         return json.loads(info)
     except (ValueError, RecursionError):
