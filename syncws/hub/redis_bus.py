@@ -1,8 +1,8 @@
 """The bus over Redis or Valkey: publish-subscribe, streams and hashes.
 
-Commands run in the thread that calls, with a deadline, and at most once. The thread that
-listens is ``redis_listener``'s. What Redis refuses, for want of memory or of permission, does
-not stop what it goes on doing.
+Commands run in the thread that calls, with a deadline, and at most once. ``redis_listener`` has
+the thread that listens. If Redis refuses one kind of command, because its memory is full or the
+user has no permission, the bus goes on with the others.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ __all__ = ["RedisBus"]
 
 Result = TypeVar("Result")
 
-#: Messages that are read at once, when some were missed.
+#: How many messages are read at once if some were missed.
 BATCH = 100
-#: Seconds for which nothing is sent to a Redis that has not answered in time: threads would
-#: wait for it one after the other.
+#: Seconds for which no command is sent to a Redis that has not answered in time. Otherwise one
+#: thread after the other would wait for it.
 PAUSE = 1.0
 
 
 class _PausedError(HubError):
-    """The command was not tried."""
+    """The command was not sent, because Redis has just failed to answer another one."""
 
 
 class RedisBus(Bus):
-    """Every method is for any thread; ``arrived`` and ``gap`` are called in the listener's."""
+    """Any thread may call every method. ``arrived`` and ``gap`` run in the listener's thread."""
 
     shared = True
 
@@ -73,21 +73,22 @@ class RedisBus(Bus):
         self.gaps = 0
         self._closed = False
         self._listener = Listener(self._commands, self.process, self._grace, self)
-        # Guards the below.
+        # Guards the attributes below.
         self._lock = threading.Lock()
-        # What can not reach Redis: "commands", "listener".
+        # The parts that can not reach Redis: "commands", "listener".
         self._away: set[str] = set()
-        # No command before then (monotonic); 0 while Redis answers.
+        # No command is sent before this moment (monotonic). 0 while Redis answers.
         self._pause_until = 0.0
         # Whether Redis was ever reached.
         self._reached = False
         # How many messages were kept, and how many of them are known to have been delivered here.
         self._kept = self._settled = 0
-        # What was refused, and has been logged.
+        # The kinds of commands that Redis has refused, which are logged once.
         self._refused: set[str] = set()
-        # For the listener's thread: up to where each room's messages have been delivered.
+        # The position up to which each room's messages have been delivered. Only the listener's
+        # thread uses it.
         self._delivered: dict[str, Position] = {}
-        # Guards the below, and is held while a member goes live.
+        # Guards the attributes below, and is held while a member goes live.
         self._sync_lock = threading.Lock()
         self._syncs: dict[str, int] = {}
         self._synced = 0
@@ -231,7 +232,7 @@ class RedisBus(Bus):
             first = not self._away
             self._away.add(what)
             before = self._reached
-        # As text: whoever keeps records of the log must not keep the error's frames, and sockets.
+        # As text: a handler that keeps log records must not keep the error's frames and sockets.
         if first and before:
             logger.warning("the hub has lost its bus, and connects again: %s", str(error))
         elif first:
@@ -249,7 +250,7 @@ class RedisBus(Bus):
             logger.info("the hub has its bus again")
 
     @property
-    def connected(self) -> bool:  # type: ignore[override]  # here it is found out
+    def connected(self) -> bool:  # type: ignore[override]  # the base class has a constant
         return not self._away and not self._closed
 
     def close(self) -> None:
@@ -258,23 +259,23 @@ class RedisBus(Bus):
         if self._owned:
             self._commands.client.close()
 
-    # For the listener
+    # The listener calls these
 
     def lost(self, error: Exception, *, gap: bool) -> None:
-        """A connection that listens was lost, or could not be made."""
-        self._lose("listener", error)  # first: a gap that is counted shows in ``connected`` too
+        """Note that a connection that listens was lost, or could not be made."""
+        self._lose("listener", error)  # first, so that ``connected`` is false when a gap counts
         self.gaps += gap
 
     def reached(self) -> None:
-        """Commands are carried out."""
+        """Note that Redis carries out commands."""
         self._worked("commands")
 
     def connected_again(self) -> None:
-        """The listener has its connections."""
+        """Note that the listener has its connections."""
         self._worked("listener")
 
     def refused(self, what: str, error: Exception) -> None:
-        """Redis goes on, but for one thing."""
+        """Log once that Redis refuses one kind of command."""
         if not isinstance(error, ResponseError):
             self._lose("commands", error)
             return
@@ -292,7 +293,7 @@ class RedisBus(Bus):
             self._syncs.pop(room, None)
 
     def subscribed(self, room: str) -> None:
-        """Messages of the room arrive from now on: look what has come before."""
+        """Deliver the messages that came before the room was subscribed to."""
         if not self._looked_for_old:
             self._looked_for_old = True
             self._look_for_old()
@@ -304,7 +305,7 @@ class RedisBus(Bus):
             self._begin_delivering(room)
 
     def _begin_delivering(self, room: str) -> None:
-        """Members may have joined before, while Redis was away: they get what came since."""
+        """Find where to begin. Members that joined while Redis was away get what came since."""
         tail = self._read(room, None, 0).last or NOTHING
         with self._sync_lock:
             self._synced += 1
@@ -329,7 +330,7 @@ class RedisBus(Bus):
         try:
             found = self._commands.old_processes()
         except FAILURES:
-            return  # not permitted, for one: it is a courtesy
+            return  # for example, the user has no permission; only the warning is missing
         if found:
             logger.warning(
                 "workers with a version of syncws before 0.2 use this Redis: rooms are not shared "
@@ -337,7 +338,7 @@ class RedisBus(Bus):
             )
 
     def _catch_up(self, room: str) -> bool:
-        """Deliver what has been missed. False when it can not be known what that is."""
+        """Deliver the missed messages. Returns False if the log no longer has the last one."""
         assert self._history is not None
         delivered, told = self._delivered[room], False
         while True:
@@ -345,14 +346,14 @@ class RedisBus(Bus):
             missed = self._read(room, delivered if delivered.number else None, limit)
             gap = missed.gap
             if gap and missed.last is not None and missed.last.epoch != delivered.epoch:
-                # The Redis has lost the room: all that it has now is new to everybody here.
+                # The Redis has lost the room: its messages are new to all members here.
                 missed = self._read(room, None, self._history.messages)
             if not delivered.number and missed.last is not None:
-                # Nothing had been sent before: everything was missed.
+                # The room had no message before: all of its messages were missed.
                 gap = not missed.messages or missed.messages[0][0].number != 1
             if gap and not told:
                 told = True
-                self._gap(room)  # before what comes after the gap
+                self._gap(room)  # before the messages that come after the gap
             for position, envelope in missed.messages:
                 self._arrived(room, envelope, position)
                 delivered = position
@@ -362,7 +363,7 @@ class RedisBus(Bus):
         return missed.last is None or delivered == missed.last
 
     def received(self, room: str, data: bytes) -> None:
-        """Something was published."""
+        """Handle data that was published to a room."""
         try:
             publication = wire.parse_publication(data)
         except wire.OtherVersionError as exc:
@@ -380,7 +381,7 @@ class RedisBus(Bus):
         envelope, position, previous = publication
         if position is None or self._history is None:
             if envelope.sender != self.process or envelope.kind == wire.PRESENCE:
-                self._arrived(room, envelope, None)  # else it was delivered when it was sent
+                self._arrived(room, envelope, None)  # others were delivered when they were sent
             return
         delivered = self._delivered.get(room, NOTHING)
         if delivered.covers(position):
@@ -390,7 +391,7 @@ class RedisBus(Bus):
             and position.epoch == delivered.epoch
             and previous == delivered.time
         )
-        # Without a known position, since reading was refused, there is nothing to compare.
+        # If reading was refused, no position is known, and there is nothing to compare with.
         if not follows and room in self._delivered:
             self.gaps += 1
             follows = not self._catch_up(room)

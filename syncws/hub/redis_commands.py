@@ -1,6 +1,6 @@
-"""Commands to Redis: names of keys, and how often a command is carried out.
+"""Commands to Redis: the names of keys, and how often a command may be carried out.
 
-All keys of a room have one hash tag, so that a script may use them together in a cluster.
+All keys of a room have one hash tag, so that a script can use them together in a cluster.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .redis_scripts import Script
 
 __all__ = ["FAILURES", "TIMEOUT", "Commands", "client_for"]
 
-#: What redis-py raises when a server can not be reached, or refuses. Where no node of a cluster
-#: can be reached it raises something that is no ``RedisError``.
+#: The errors that redis-py raises if a server can not be reached, or refuses. The error for a
+#: cluster without a node that can be reached is not a ``RedisError``.
 FAILURES = (redis.RedisError, RedisClusterException, OSError)
 
 #: Seconds that a command may take.
@@ -37,17 +37,17 @@ TIMEOUT = 5.0
 #: stay without an answer. AWS's balancers forget a connection after 350 s, Azure's after 240 s.
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
-#: In front of every channel and key. The number changes with the format.
+#: The beginning of every channel and key. The number changes with the format.
 PREFIX = b"syncws:2:"
-#: The channel that each process of the format before has, with its id behind.
+#: In the format before, each process had a channel of this name with its id behind it.
 PREFIX_BEFORE = b"syncws:1:process:"
 
 
 class Commands:
-    """A redis-py client, used by any thread."""
+    """A redis-py client. Any thread may call every method."""
 
     def __init__(self, client: Any, prefix: str) -> None:
-        # (Any: redis-py's own types do not tell str from bytes.)
+        # Any, because redis-py's types do not tell str from bytes.
         kinds: tuple[Any, ...] = (redis.Redis, RedisCluster)
         if not any(isinstance(client, kind) for kind in kinds):
             raise TypeError(f"client is a client of redis-py, not {client!r}")
@@ -61,12 +61,12 @@ class Commands:
         db = 0 if self.cluster else client.connection_pool.connection_kwargs.get("db") or 0
         self._prefix = PREFIX + b"%d:" % int(db) + _quote(prefix) + b":"
         self._room_prefix = self._prefix + b"{room:"
-        #: Whether messages go only to the nodes of a cluster that need them. A server before
-        #: Redis 7 has no such channels.
+        #: Whether messages go only to the cluster's node of the room; None until the server was
+        #: asked. A server before Redis 7 has no such channels.
         self._sharded: bool | None = None if self.cluster else False
 
     def sharded(self) -> bool:
-        """Whether the server has sharded channels, asked once. Raises ``redis.RedisError``."""
+        """Whether the server has sharded channels. Asks it once. Raises ``redis.RedisError``."""
         if self._sharded is None:
             info = self.client.execute_command(
                 "INFO", "server", target_nodes=self.client.get_random_node()
@@ -101,8 +101,8 @@ class Commands:
     def once(self, key: bytes, *command: Any) -> Any:
         """Carry out a command at most once.
 
-        redis-py sends a command again when its answer was lost. This sends it again only when
-        Redis can not have got it whole: when there was no connection, or it broke while the
+        redis-py sends a command again if its answer was lost. This method sends it again only if
+        Redis can not have received all of it: there was no connection, or it broke while the
         command was written.
         """
         error: Exception = redis.ConnectionError("the cluster is being changed")
@@ -127,8 +127,8 @@ class Commands:
                     continue
                 return connection.read_response()
             except (AskError, TryAgainError, ClusterDownError) as exc:
-                # That node of a cluster has not done it. While a slot moves, a script finds all of
-                # its keys on one node or does not run.
+                # This node of the cluster has not carried it out. While a slot moves, a script
+                # finds all of its keys on one node or does not run.
                 if isinstance(exc, TryAgainError):
                     error = exc
                 if isinstance(exc, AskError) and not isinstance(exc, MovedError):
@@ -155,18 +155,18 @@ class Commands:
         return self._pool_of(self.client.get_node_from_key(key))
 
     def _pool_of(self, node: Any) -> Any:
-        """The connections to a node of a cluster; None for a node that is not known."""
+        """Return the connections to a node of a cluster, or None for an unknown node."""
         return None if node is None else self.client.get_redis_connection(node).connection_pool
 
     def run_once(self, script: Script, keys: list[bytes], *arguments: Any) -> Any:
         """Run a script at most once."""
         try:
             return self.once(keys[0], "EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:  # which is an answer: it has not run
+        except NoScriptError:  # an answer of Redis, so the script has not run
             return self.once(keys[0], "EVAL", script.text, len(keys), *keys, *arguments)
 
     def run_all(self, calls: list[tuple[Script, list[bytes], list[Any]]]) -> list[Any]:
-        """Run scripts that may run twice; gives for each what it gave or raised."""
+        """Run scripts that may run twice. Returns the result or the error of each."""
         if not self.cluster:
             pipeline = self.client.pipeline(transaction=False)
             for script, keys, arguments in calls:
@@ -185,20 +185,20 @@ class Commands:
         return self.client.eval(script.text, len(keys), *keys, *arguments)
 
     def ping(self) -> None:
-        """Raises ``redis.RedisError`` when commands do not get through."""
+        """Raise ``redis.RedisError`` if commands do not reach Redis."""
         self.client.ping()
 
     def old_processes(self) -> bool:
-        """Whether workers are there that use the format before this one."""
+        """Whether there are workers that use the format before this one."""
         found = self.client.execute_command("PUBSUB", "CHANNELS", PREFIX_BEFORE + b"*")
         return bool(found)
 
 
 def client_for(url: str) -> Any:
-    """A client of the hub's own.
+    """Make a client that belongs to the hub.
 
-    It tries again when a connection is lost, and not when Redis does not answer in time. The
-    system looks after idle connections, so that a NAT between does not forget them.
+    It tries again after a connection was lost, but not if Redis does not answer in time. The
+    system sends probes on idle connections, so that a NAT in between does not forget them.
     """
     options: dict[str, Any] = {}
     if not url.startswith("unix:"):
@@ -217,12 +217,12 @@ def client_for(url: str) -> Any:
     )
 
 
-#: The percent sign first: it stands in the codes.
+#: The percent sign comes first, because it is part of the other codes.
 _QUOTED = [(b"%", b"%25"), (b"{", b"%7B"), (b"}", b"%7D"), (b":", b"%3A")]
 
 
 def _quote(name: str) -> bytes:
-    """``name`` without what has a meaning in a key."""
+    """Return ``name`` with codes in place of the characters that have a meaning in a key."""
     quoted = name.encode()
     for character, code in _QUOTED:
         quoted = quoted.replace(character, code)

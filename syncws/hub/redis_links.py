@@ -1,7 +1,7 @@
 """The connections that listen: one, or one for each node of a cluster that is needed.
 
-Used by the listener's thread only. redis-py would connect again by itself and subscribe again,
-and nobody would know of the gap: that is switched off here.
+Only the listener's thread uses them. redis-py would connect and subscribe again by itself, and the
+gap would go unnoticed. So that is switched off here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Link:
         self._retry: Any = None
         #: The number of the last ping that was answered.
         self.answered = 0
-        # When a ping was sent of whose answer, or anything else, nothing has come (monotonic).
+        # When the first ping was sent after which nothing has arrived (monotonic), or None.
         self._silent_since: float | None = None
 
     def subscribe(self, channel: bytes) -> None:
@@ -48,17 +48,17 @@ class Link:
 
     @property
     def socket(self) -> Any:
-        # Private, but redis-py waits for nothing beside its own socket.
+        # It is private, but redis-py has no way to wait for its socket and another one.
         sock = self._pubsub.connection._sock
         if sock is None:
             raise redis.ConnectionError("the connection was closed")
         return sock
 
     def next(self) -> dict[str, Any] | None:
-        """What has arrived; None when nothing has."""
+        """Return a message that has arrived, or None."""
         if not self._pubsub.connection.can_read(0):
             return None
-        # Not get_message(): without a subscription that does not read, but waits for one.
+        # Not get_message(): without a subscription it does not read, but waits for one.
         response = self._pubsub.parse_response(block=False, timeout=TIMEOUT)
         message: dict[str, Any] | None = self._pubsub.handle_message(response)
         self._silent_since = None
@@ -70,7 +70,7 @@ class Link:
 
     @property
     def deadline(self) -> float | None:
-        """The moment by which something has to come; None when nothing was asked."""
+        """The moment by which something has to arrive, or None if no ping waits for an answer."""
         return None if self._silent_since is None else self._silent_since + TIMEOUT
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Link:
 
 
 class Links:
-    """The connections, and which room is on which."""
+    """The connections, and the one that each room uses."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
@@ -91,7 +91,7 @@ class Links:
     def open(self, channel: bytes) -> None:
         """Connect. In a cluster each room connects to its own node.
 
-        Another node may have taken the place of one that has failed: the cluster is asked.
+        Another node may have replaced one that has failed, so the cluster is asked.
         """
         self._commands.look_for_nodes()
         if not self._commands.sharded():
@@ -130,13 +130,13 @@ class Links:
             link.ping(number)
 
     def answered(self, number: int) -> bool:
-        """Whether all that was asked for before that ping has been done, and has been read."""
+        """Whether all that was sent before this ping was carried out, and its answers were read."""
         return all(link.answered >= number for link in self)
 
     def wait(self, until: float, wake: int | None) -> None:
-        """Wait for something to arrive, for ``wake`` to be readable, or for the moment.
+        """Wait until something arrives, ``wake`` is readable, or the moment has come.
 
-        Raises ``redis.ConnectionError`` when a connection gives no sign of life.
+        Raises ``redis.ConnectionError`` if a connection gives no sign of life.
         """
         poll = select.poll()
         for link in self:

@@ -1,11 +1,11 @@
-"""The thread that listens to Redis, and tells it who is in this process.
+"""The thread that listens to Redis, and tells it which members are in this process.
 
-It starts with the first member: a process that only sends has none. When it has lost a
-connection it connects again, subscribes again, and logs it once.
+It starts with the first member, so a process that only sends has no such thread. If it loses a
+connection, it connects and subscribes again, and logs that once.
 
-Joins wait for it in this way: each change has a number, the *ticket*. The thread subscribes,
-and sends a ping with the number on the same connection. When the answer comes, the subscription
-is there and everything that was published before has been read.
+Joins wait for it in this way. Each change has a number, the *ticket*. The thread subscribes, and
+then sends a ping with the number on the same connection. When the answer has come, the subscription
+is in force, and everything that was published before has been read.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ __all__ = ["Listener"]
 
 #: Seconds that join() waits for its room to be subscribed to.
 SUBSCRIBE_TIMEOUT = 2.0
-#: Seconds between signs of life, and after how many the members of a process that gives none
-#: are not counted any more.
+#: Seconds between the signs of life of a process, and seconds for which its members count after
+#: the last one.
 ALIVE_EVERY = 10.0
 ALIVE_FOR = 30.0
-#: Messages that are taken before looking at what there is to tell.
+#: How many messages the thread takes before it looks for changes to tell Redis.
 TAKEN_AT_ONCE = 100
-#: Seconds between two looks at what there is to tell, where nothing can wake the thread.
+#: Seconds between two looks for changes if there is no descriptor to wake the thread through.
 LOOK_AGAIN = 0.5
-#: Seconds before telling again what could not be told.
+#: Seconds before the thread tells a change again that Redis did not take.
 TELL_AGAIN = 1.0
 #: Seconds before connecting again: the first time, and at most.
 RETRY_FIRST = 0.1
 RETRY_MAX = 5.0
-#: Seconds for which members of a room may be missing after Redis has lost them: until then each
+#: Seconds for which members of a room may be missing after Redis has lost them. After them each
 #: process has connected again, or has given its next sign of life.
 DOUBT = ALIVE_EVERY + RETRY_MAX
 
 
 class Owner(Protocol):
-    """What the thread calls."""
+    """The methods of the bus that the thread calls."""
 
     def subscribed(self, room: str) -> None: ...
     def unsubscribed(self, room: str) -> None: ...
@@ -60,26 +60,26 @@ class Owner(Protocol):
 
 
 class Listener:
-    """Every method without an underscore is for any thread."""
+    """Any thread may call every method without an underscore."""
 
     def __init__(self, commands: Commands, process: bytes, grace: float, owner: Owner) -> None:
         self._commands = commands
         self._process = process
         self._grace = grace
         self._owner = owner
-        # Tells the thread that there is something to do: not by way of Redis, which may hang,
-        # and with it everybody who comes and goes.
+        # Tells the thread of a change. A message through Redis would not do: Redis may hang, and
+        # joins and leaves would hang with it.
         self._wakeup = Wakeup()
-        # Guards the below.
+        # Guards the attributes below.
         self._changed = threading.Condition()
         self._counts: dict[str, int] = {}
         # The named members here, with their information as JSON.
         self._present: dict[tuple[str, str], str] = {}
-        # What Redis has to be told of.
+        # The rooms and members of which Redis has to be told.
         self._stale: set[str] = set()
         self._stale_present: set[tuple[str, str]] = set()
-        # The rooms here that Redis has been told of, those of which it is being told again, and
-        # until when (monotonic) it may not know all members of a room.
+        # The rooms of which Redis has been told, the rooms of which it is being told again, and
+        # the moment (monotonic) until which it may not know all members of a room.
         self._written: set[str] = set()
         self._telling: set[str] = set()
         self._doubted: dict[str, float] = {}
@@ -91,17 +91,17 @@ class Listener:
         self._checks = False
         self._thread: threading.Thread | None = None
         self._closed = False
-        # For the thread.
+        # Only the thread uses the attributes below.
         self._links = Links(commands)
         self._next_alive = 0.0
         self._tell_again = 0.0
         self._pinged = 0
         self._told = 0
 
-    # For the bus
+    # The bus calls these
 
     def set_count(self, room: str, count: int) -> int:
-        """Raises ``RuntimeError`` when the system has no thread left; nothing is changed then."""
+        """See ``Bus``. Raises ``RuntimeError``, and changes nothing, if there is no thread left."""
         with self._changed:
             if count:
                 self._start()
@@ -131,7 +131,7 @@ class Listener:
             self._thread = thread
 
     def wait(self, ticket: int) -> None:
-        """Wait until Redis knows of a change. While it is away that can not be waited for."""
+        """Wait until Redis knows of a change, or can not be reached, or 2 s have passed."""
         with self._changed:
             failures = self._failures
             self._changed.wait_for(
@@ -145,7 +145,7 @@ class Listener:
             )
 
     def barrier(self) -> int:
-        """The ticket for ``wait()`` until all that was published before has been delivered."""
+        """Return a ticket for ``wait()``: all that was published before has been delivered then."""
         with self._changed:
             if self._thread is None:
                 return 0
@@ -154,15 +154,15 @@ class Listener:
         return ticket
 
     def complete(self, room: str) -> bool:
-        """Whether all processes have told Redis who is in a room.
+        """Whether all processes have told Redis their members of a room.
 
-        Ask this after you have asked Redis for the members.
+        Call this after you have asked Redis for the members.
         """
         with self._changed:
             return room not in self._telling and monotonic() >= self._doubted.get(room, 0.0)
 
     def check(self) -> None:
-        """A command has failed: find out when Redis is there again."""
+        """Find out when Redis can be reached again, after a command has failed."""
         with self._changed:
             self._checks = True
         self._wakeup.set()
@@ -186,7 +186,7 @@ class Listener:
             connected_at = monotonic()
             try:
                 self._listen()
-            except Exception as exc:  # noqa: BLE001  # of whatever kind: it is made anew
+            except Exception as exc:  # noqa: BLE001  # of any kind: the thread connects anew
                 self._fail(exc)
                 if monotonic() - connected_at > RETRY_MAX:
                     retry = RETRY_FIRST
@@ -210,13 +210,13 @@ class Listener:
         self._owner.lost(exc, gap=gap)
 
     def _listen(self) -> None:
-        """Until the bus is closed, or a connection lost."""
+        """Listen until the bus is closed. Raises an error when a connection is lost."""
         self._next_alive = self._tell_again = 0.0
         self._pinged = self._told = 0
         self._links.open(self._commands.process_channel(self._process))
         while True:
             self._wakeup.clear()
-            if self._closed:  # looked at after clear(), or close() would go unseen
+            if self._closed:  # checked after clear(), or a close() could go unnoticed
                 return
             self._tell()
             for _ in range(TAKEN_AT_ONCE):
@@ -225,7 +225,7 @@ class Listener:
                     break
 
     def _take_next(self) -> bool:
-        """Take what has come on each connection; whether anything has."""
+        """Take a message from each connection. Returns whether there was one."""
         taken = False
         for link in list(self._links):
             message = link.next()
@@ -236,7 +236,7 @@ class Listener:
         return taken
 
     def _wait(self) -> None:
-        """Until something has come, or there is something to tell."""
+        """Wait until a message has arrived, or there is a change to tell."""
         until = self._next_alive
         if self._tell_again:
             until = min(until, self._tell_again)
@@ -246,7 +246,7 @@ class Listener:
         self._links.wait(until, wake)
 
     def _confirm(self) -> None:
-        """Whoever waits for a change is told when Redis knows of it."""
+        """Wake the threads in ``wait()`` when Redis knows of their changes."""
         if self._pinged == self._told and self._links.answered(self._pinged):
             back = False
             with self._changed:
@@ -259,7 +259,7 @@ class Listener:
                 self._owner.connected_again()
 
     def _tell(self) -> None:
-        """Tell Redis what it does not know yet, and that this process is alive."""
+        """Tell Redis the changes that it does not know, and that this process is alive."""
         now = monotonic()
         alive = now >= self._next_alive
         if alive:
@@ -286,7 +286,7 @@ class Listener:
             self._pinged = ticket
             self._links.ping(ticket)
         except Exception:  # raised on
-            with self._changed:  # also the rooms that nobody is in any more
+            with self._changed:  # rooms without members included
                 self._stale.update(counts)
                 self._stale_present.update(present)
             raise
@@ -294,7 +294,7 @@ class Listener:
         self._told = ticket
 
     def _write(self, counts: dict[str, int], present: dict[tuple[str, str], str | None]) -> None:
-        """Write down who is here. When that fails it is done later: listening goes on."""
+        """Write the members here into Redis. If that fails, do it later: listening goes on."""
         keys: list[Any] = [*counts, *present]
         with self._changed:
             self._telling |= self._written & counts.keys()
@@ -320,14 +320,15 @@ class Listener:
             elif result and isinstance(key, str):
                 news.add(key)
         with self._changed:
-            # Redis has not known of this process in that room: its members neither.
+            # Redis did not know this process in that room, so it does not know its members.
             again = {key for key in self._present if key[0] in news and key not in present}
             if again:
                 self._stale_present |= again
                 self._tell_again = monotonic()
 
     def _note_written(self, results: dict[str, Any], counts: dict[str, int]) -> None:
-        """Redis has been told of rooms. One that is news to it, and was not before, it has lost."""
+        """Note the rooms of which Redis was told. It has lost a room if it had been told of it
+        before and did not know it now."""
         with self._changed:
             for room, result in results.items():
                 failed = isinstance(result, Exception)
@@ -362,7 +363,7 @@ class Listener:
             if room in self._links:
                 self._safely(room, lambda: self._owner.subscribed(room))
         elif kind == "sunsubscribe" and room in self._links:
-            # Not asked for: the room has moved to another node of the cluster.
+            # This was not requested: the room has moved to another node of the cluster.
             raise redis.ConnectionError(f"the cluster has moved {room!r}")
         elif kind in ("message", "smessage") and isinstance(data, bytes):
             self._safely(room, lambda: self._owner.received(room, data))
@@ -374,5 +375,5 @@ class Listener:
             self._owner.refused("read the history", exc)
         except FAILURES:
             raise
-        except Exception:  # which is no reason to lose the others
+        except Exception:  # of one message: the others are still delivered
             logger.exception("a message to %r could not be delivered", room)

@@ -1,7 +1,7 @@
 """The scripts that Redis carries out, each as one step.
 
 All keys of a script have one hash tag, so that a cluster has them on one node. A script writes
-before it publishes: what Redis refuses to write is not published.
+before it publishes: if Redis refuses to write, nothing is published.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 """
 
-#: Keep a message and publish it: the order of numbers is the order of delivery. Of the messages
-#: that are too old the newest stays: by it a client that has it knows that it has missed nothing.
-#: ``due`` is the time of the second message that is kept, or of one before it: until that is too
-#: old, the oldest messages, which may be large, are not looked at.
+#: Keep a message and publish it, so that the order of numbers is the order of delivery. The newest
+#: of the messages that are too old stays: a client that has it is then known to have missed none.
+#: ``due`` is the time of the second message that is kept, or of one before it. Until that is too
+#: old, the script does not read the oldest messages, which may be large.
 #: KEYS: log, last. ARGV: new epoch, envelope, messages, milliseconds, channel, publish command,
 #: milliseconds for which the position is known.
 APPEND = Script("""
@@ -67,9 +67,9 @@ redis.call(ARGV[6], ARGV[5],
 return {epoch, number, time}
 """)
 
-#: Read what came after a position, or the last messages.
+#: Read the messages after a position, or the last ones.
 #: KEYS: log, last. ARGV: epoch ('' for the last messages), number, time, limit, milliseconds,
-#: messages. Gives the last position, whether something is missing, and pairs of id and envelope.
+#: messages. Returns the last position, whether some are missing, and pairs of id and envelope.
 READ = Script("""
 local last = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'time')
 local after = ARGV[1] ~= ''
@@ -127,8 +127,8 @@ end
 return answer
 """)
 
-#: A process has members in a room, and is alive. KEYS: counts, members. ARGV: process, count,
-#: milliseconds for which that is believed. Gives 1 when that is news.
+#: Note that a process is alive and has members in a room. KEYS: counts, members. ARGV: process,
+#: count, milliseconds for which that is valid. Returns 1 if the process was not known.
 TOUCH = Script("""
 if ARGV[2] == '0' then
     redis.call('HDEL', KEYS[1], ARGV[1])
@@ -144,7 +144,7 @@ end
 return news
 """)
 
-#: The members of a room in other processes that are alive. KEYS: counts. ARGV: process.
+#: Count the members of a room in other processes that are alive. KEYS: counts. ARGV: process.
 COUNT = Script("""
 local count = 0
 local counts = redis.call('HGETALL', KEYS[1])
@@ -159,8 +159,8 @@ end
 return count
 """)
 
-#: A member is here. KEYS: members. ARGV: process:member, information, milliseconds for which the
-#: process is believed to be alive, channel, publish command, what to publish.
+#: Note that a member is here. KEYS: members. ARGV: process:member, information, milliseconds for
+#: which the process counts as alive, channel, publish command, data to publish.
 ENTER = Script("""
 redis.call('HSET', KEYS[1], ARGV[1], '0 ' .. ARGV[2])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then
@@ -170,8 +170,8 @@ redis.call(ARGV[5], ARGV[4], ARGV[6])
 return 1
 """)
 
-#: A member has left, and counts for a while. KEYS: members. ARGV: process:member, milliseconds,
-#: channel, publish command, what to publish.
+#: Note that a member has left. It counts for some milliseconds more. KEYS: members. ARGV:
+#: process:member, milliseconds, channel, publish command, data to publish.
 LEAVE = Script("""
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 if value then
@@ -186,9 +186,9 @@ redis.call(ARGV[4], ARGV[3], ARGV[5])
 return 1
 """)
 
-#: The members of a room. KEYS: members, counts. ARGV: process. Gives after how many milliseconds
-#: that changes by itself (-1: it does not), whether the process is known to have members in the
-#: room, and pairs of member and information.
+#: List the members of a room. KEYS: members, counts. ARGV: process. Returns after how many
+#: milliseconds the list changes by itself (-1: it does not), whether the process is known to have
+#: members in the room, and pairs of member and information.
 PRESENT = Script("""
 local alive = {}
 local counts = redis.call('HGETALL', KEYS[2])
