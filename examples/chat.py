@@ -82,10 +82,11 @@ def chat(session: syncws.Session) -> None:
             session.send(line)
             after = json.loads(line)["id"]
     with here.join(ROOM, session), hub.join(ROOM, session, after=after, member=name) as joined:
-        if joined.gap or (joined.last_id and not after):
-            # Lines are missing, or the first ones came before the join. The page knows doubles.
+        # Lines are missing, or the first ones came just before the join. The page knows doubles.
+        lines = hub.history(ROOM, limit=50) if joined.gap or not after else []
+        if joined.gap or lines:
             session.send_json({"type": "reload"})
-            for line in hub.history(ROOM, limit=50):
+            for line in lines:
                 session.send(line)
         session.send_json({"type": "here", "count": len(hub.presence(ROOM))})
         for message in session:

@@ -88,8 +88,12 @@ class Bus(ABC):
         """Wait until the messages appended before are delivered here, a few seconds at most."""
 
     @abstractmethod
-    def read(self, room: str, after: Position | None, limit: int) -> Missed:
-        """Return the first ``limit`` messages after ``after``; without it, the last ones."""
+    def read(self, room: str, after: Position | None, limit: int, *, begin: bool = False) -> Missed:
+        """Return the first ``limit`` messages after ``after``; without it, the last ones.
+
+        If they are large, it returns fewer of them: read on after the last one. With ``begin``, a
+        room without messages gets a position too. ``NOTHING`` is before every message.
+        """
 
     def syncs(self, room: str) -> int:
         """Return a number that changes when the bus begins to deliver the room's messages here."""
@@ -174,7 +178,7 @@ class MemoryBus(Bus):
     def settle(self) -> None:
         """Do nothing: append() has delivered its message."""
 
-    def read(self, room: str, after: Position | None, limit: int) -> Missed:
+    def read(self, room: str, after: Position | None, limit: int, *, begin: bool = False) -> Missed:
         self._check_open()
         assert self._log is not None
         return self._log.read(room, after, limit)

@@ -63,7 +63,10 @@ class History:
 
 
 class Missed(NamedTuple):
-    """The answer of a log: messages in order, whether some are gone, the room's last position."""
+    """The answer of a log: messages in order, whether some are gone, the room's last position.
+
+    The position of a room without messages has the number 0. It is None if the log has none.
+    """
 
     messages: list[tuple[Position, Envelope]]
     gap: bool
@@ -119,6 +122,8 @@ class _Room:
         # Held while a message gets its number and is delivered, so that both have one order.
         self.lock = threading.Lock()
         self.last: Position | None = None
+        #: The time of the first message since the room was last forgotten.
+        self.began = 0
         self.messages: deque[tuple[Position, Envelope]] = deque()
 
 
@@ -132,6 +137,8 @@ class MemoryLog:
     def __init__(self, history: History) -> None:
         self._history = history
         self._epoch = os.urandom(4).hex()
+        # How many milliseconds after its last message a room is forgotten.
+        self._forgotten_after = history.milliseconds + int(POSITION_KEPT * 1000)
         # Guards _rooms. The first room is the one that has been silent for the longest time.
         self._lock = threading.Lock()
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
@@ -143,6 +150,8 @@ class MemoryLog:
         now = int(time.time() * 1000)
         log = self._touch(room, now)
         with log.lock:
+            if log.last is None:
+                log.began = now
             number, before = (log.last.number, log.last.time) if log.last is not None else (0, 0)
             log.last = Position(self._epoch, number + 1, max(now, before))
             log.messages.append((log.last, envelope))
@@ -151,7 +160,7 @@ class MemoryLog:
             return log.last
 
     def _touch(self, room: str, now: int) -> _Room:
-        forgotten = now - self._history.milliseconds - int(POSITION_KEPT * 1000)
+        forgotten = now - self._forgotten_after
         with self._lock:
             while self._rooms:
                 name, oldest = next(iter(self._rooms.items()))
@@ -171,16 +180,24 @@ class MemoryLog:
 
     def read(self, room: str, after: Position | None, limit: int) -> Missed:
         """Return the first ``limit`` messages after ``after``; without it, the last ones."""
+        now = int(time.time() * 1000)
         with self._lock:
             log = self._rooms.get(room)
-        if log is None:
-            return Missed([], after is not None, None)
-        with log.lock:
-            self._trim(log, int(time.time() * 1000))
-            kept, last = list(log.messages), log.last
+        kept: list[tuple[Position, Envelope]] = []
+        last, began = Position(self._epoch, 0, now), now
+        if log is not None:
+            with log.lock:
+                if log.last is not None:
+                    self._trim(log, now)
+                    kept, last, began = list(log.messages), log.last, log.began
         if after is None:
             return Missed(kept[-limit:] if limit else [], False, last)
-        if last is None or after.epoch != last.epoch or after.number > last.number:
+        if (
+            after.epoch != last.epoch
+            or after.number > last.number
+            # The room may have been forgotten since then, with other messages.
+            or after.time < began - self._forgotten_after
+        ):
             return Missed([], True, last)
         missed = [each for each in kept if each[0].number > after.number]
         gap = len(missed) < last.number - after.number

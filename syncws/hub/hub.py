@@ -256,10 +256,14 @@ class Hub:
             missed = self._bus.read(room, position, limit)
             if position is not None and missed.gap and not missed.messages:
                 missed = self._bus.read(room, None, limit)
+            found = missed.messages
+            while missed.messages and len(found) < limit and found[-1][0] != missed.last:
+                missed = self._bus.read(room, found[-1][0], limit - len(found))
+                found += missed.messages
         except HubError as exc:
             self._raise_unless_warned(exc)
             return []
-        messages = (to_message(each, position, self._history) for position, each in missed.messages)
+        messages = (to_message(each, position, self._history) for position, each in found)
         return [message.data for message in messages if message is not None]
 
     # The threads of the bus call these

@@ -22,7 +22,7 @@ from ..errors import HubError
 from ..session.session import Session
 from ..system.logs import logger
 from .bus import Bus
-from .history import History, Missed, to_message
+from .history import History, to_message
 from .members import Member, Rooms
 from .presence import Watcher
 from .wire import NOTHING, Position
@@ -52,8 +52,9 @@ class Joined:
         #: Whether messages are missing that were sent after ``after``, or while this member was
         #: in the room. Then the history no longer kept all of them, or the bus has lost some.
         self.gap = False
-        #: The id of the room's newest message at the join. It is None without a history, and if
-        #: the room has no message. A client that has got no message comes back with this id.
+        #: The id of the room's newest message at the join, or the id of the room's beginning if it
+        #: has no message. A client that has got no message comes back with this id. It is None
+        #: without a history, and if the bus could not be read.
         self.last_id: str | None = None
         self._memberships = memberships
 
@@ -182,7 +183,7 @@ class Memberships:
         while True:
             syncs = self._bus.syncs(joined.room)
             try:
-                missed = self._read(joined.room, position)
+                missed = self._bus.read(joined.room, position, BATCH if position else 0, begin=True)
             except HubError as exc:
                 if self._raises:
                     raise
@@ -215,15 +216,6 @@ class Memberships:
                 member.go_live(position, force=True)
                 self._rooms.too_slow(joined.session)
                 return
-
-    def _read(self, room: str, after: Position | None) -> Missed:
-        if after != NOTHING:
-            return self._bus.read(room, after, BATCH if after else 0)
-        # The room had no message before, so all of its messages are new.
-        assert self._history is not None
-        missed = self._bus.read(room, None, self._history.messages)
-        first = missed.messages[0][0].number if missed.messages else 1
-        return missed._replace(gap=first != 1)
 
     def present(self, room: str) -> dict[str, Any]:
         """Return the named members in this process, with their information."""

@@ -20,10 +20,11 @@ from ..errors import HubError
 from ..system.logs import logger
 from . import wire
 from .bus import Arrived, Bus, MisuseError, Present, RefusedError
-from .history import POSITION_KEPT, History, Missed
+from .history import History, Missed
 from .redis_commands import FAILURES, TIMEOUT, Commands
 from .redis_listener import Listener
-from .redis_scripts import APPEND, COUNT, PRESENT, READ
+from .redis_log import Log
+from .redis_scripts import APPEND, COUNT, PRESENT
 from .wire import NOTHING, Envelope, Position
 
 __all__ = ["RedisBus"]
@@ -63,6 +64,7 @@ class RedisBus(Bus):
         self._gap = gap
         self._floors = floors
         self._history = history
+        self._log = None if history is None else Log(self._commands, history)
         self._grace = grace
         # Whether the client is the hub's own, to be closed with it.
         self._owned = owned
@@ -117,7 +119,8 @@ class RedisBus(Bus):
 
     def append(self, room: str, envelope: Envelope) -> Position:
         assert self._history is not None
-        kept = self._history.milliseconds + int(POSITION_KEPT * 1000)
+        assert self._log is not None
+        keys, kept = self._log.keys(room), self._log.position_kept
         arguments = (
             os.urandom(4).hex(),
             envelope.encode(),
@@ -128,7 +131,7 @@ class RedisBus(Bus):
 
         def keep() -> Any:
             publish = self._commands.publish_command()
-            return self._commands.run_once(APPEND, self._log_keys(room), *arguments, publish, kept)
+            return self._commands.run_once(APPEND, keys, *arguments, publish, kept)
 
         try:
             epoch, number, time = self._call("keep messages", keep)
@@ -154,26 +157,10 @@ class RedisBus(Bus):
         with self._lock:
             self._settled = max(self._settled, kept)
 
-    def read(self, room: str, after: Position | None, limit: int) -> Missed:
-        return self._call("read the history", lambda: self._read(room, after, limit))
-
-    def _read(self, room: str, after: Position | None, limit: int) -> Missed:
-        assert self._history is not None
-        epoch, number, time, gap, *entries = self._commands.run(
-            READ,
-            self._log_keys(room),
-            *(after or ("", 0, 0)),
-            limit,
-            self._history.milliseconds,
-            self._history.messages,
-        )
-        epoch = epoch.decode()
-        messages = []
-        for entry, data in zip(entries[::2], entries[1::2], strict=True):
-            envelope = Envelope.decode(data)
-            if envelope is not None:
-                messages.append((Position(epoch, *map(int, entry.split(b"-"))), envelope))
-        return Missed(messages, bool(gap), Position(epoch, number, time) if epoch else None)
+    def read(self, room: str, after: Position | None, limit: int, *, begin: bool = False) -> Missed:
+        log = self._log
+        assert log is not None
+        return self._call("read the history", lambda: log.read(room, after, limit, begin=begin))
 
     def count(self, room: str, here: int) -> int:
         keys = [self._commands.key(room, b"counts")]
@@ -193,9 +180,6 @@ class RedisBus(Bus):
         }
         complete = bool(known) and self._listener.complete(room)  # in this order
         return Present(members, None if changes < 0 else changes / 1000, complete)
-
-    def _log_keys(self, room: str) -> list[bytes]:
-        return [self._commands.key(room, b"log"), self._commands.key(room, b"last")]
 
     def _call(self, what: str, command: Callable[[], Result]) -> Result:
         if self._closed:
@@ -306,7 +290,8 @@ class RedisBus(Bus):
 
     def _begin_delivering(self, room: str) -> None:
         """Find where to begin. Members that joined while Redis was away get what came since."""
-        tail = self._read(room, None, 0).last or NOTHING
+        assert self._log is not None
+        tail = self._log.read(room, None, 0, begin=True).last or NOTHING
         with self._sync_lock:
             self._synced += 1
             self._syncs[room] = self._synced
@@ -339,18 +324,14 @@ class RedisBus(Bus):
 
     def _catch_up(self, room: str) -> bool:
         """Deliver the missed messages. Returns False if the log no longer has the last one."""
-        assert self._history is not None
+        assert self._log is not None
         delivered, told = self._delivered[room], False
         while True:
-            limit = BATCH if delivered.number else self._history.messages
-            missed = self._read(room, delivered if delivered.number else None, limit)
+            missed = self._log.read(room, delivered, BATCH)
             gap = missed.gap
             if gap and missed.last is not None and missed.last.epoch != delivered.epoch:
                 # The Redis has lost the room: its messages are new to all members here.
-                missed = self._read(room, None, self._history.messages)
-            if not delivered.number and missed.last is not None:
-                # The room had no message before: all of its messages were missed.
-                gap = not missed.messages or missed.messages[0][0].number != 1
+                missed = self._log.read(room, NOTHING, BATCH)
             if gap and not told:
                 told = True
                 self._gap(room)  # before the messages that come after the gap

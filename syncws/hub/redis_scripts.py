@@ -67,63 +67,76 @@ redis.call(ARGV[6], ARGV[5],
 return {epoch, number, time}
 """)
 
-#: Read the messages after a position, or the last ones.
-#: KEYS: log, last. ARGV: epoch ('' for the last messages), number, time, limit, milliseconds,
-#: messages. Returns the last position, whether some are missing, and pairs of id and envelope.
+#: Read the messages after a position, or the last ones. The script takes one entry at a time: it
+#: stops when it has enough bytes, and an entry's size is not known before.
+#: KEYS: log, last. ARGV: epoch ('' for the last messages, '*' for all), number, time, limit,
+#: milliseconds, messages, bytes that are enough, new epoch for a room without one ('' for none),
+#: milliseconds for which the position is known. Returns the last position, whether some are
+#: missing, and pairs of id and envelope.
 READ = Script("""
 local last = redis.call('HMGET', KEYS[2], 'epoch', 'number', 'time')
-local after = ARGV[1] ~= ''
+local known = ARGV[1] ~= '' and ARGV[1] ~= '*'
 if not (last[1] and last[2] and last[3]) then
-    return {'', 0, 0, after and 1 or 0}
+    local answer = {'', 0, 0, known and 1 or 0}
+    -- A Redis that refuses to write still reads. HSET comes first: after it has written, Redis
+    -- does not refuse the script's other commands for want of memory.
+    if ARGV[8] ~= '' and type(redis.pcall('HSET', KEYS[2], 'epoch', ARGV[8], 'number', 0,
+        'time', string.format('%.0f', now))) == 'number'
+    then
+        redis.pcall('DEL', KEYS[1])
+        redis.pcall('PEXPIRE', KEYS[2], ARGV[9])
+        answer[1], answer[3] = ARGV[8], now
+    end
+    return answer
 end
 local answer = {last[1], tonumber(last[2]), tonumber(last[3]), 0}
-local limit, oldest = tonumber(ARGV[4]), now - tonumber(ARGV[5])
-local function add(entry)
-    local number, time = entry[1]:match('^(%d+)%-(%d+)$')
-    if tonumber(time) < oldest or tonumber(number) <= answer[2] - tonumber(ARGV[6]) then
-        return false
-    end
-    answer[#answer + 1] = entry[1]
-    answer[#answer + 1] = entry[2][2]
-    return true
+if ARGV[8] ~= '' and answer[2] == 0 then
+    redis.pcall('PEXPIRE', KEYS[2], ARGV[9])
 end
-if not after then
-    if limit > 0 then
-        local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT',
-            math.min(limit, tonumber(ARGV[6])))
-        for i = #newest, 1, -1 do
-            add(newest[i])
-        end
-    end
-    return answer
-end
-local number = tonumber(ARGV[2])
-local id = ARGV[2] .. '-' .. ARGV[3]
-if ARGV[1] ~= last[1] or number > answer[2] or (number == answer[2] and ARGV[3] ~= last[3]) then
+local number, limit, messages = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[6])
+if known and (ARGV[1] ~= last[1] or number > answer[2] or
+    (number == answer[2] and ARGV[3] ~= last[3]))
+then
     answer[4] = 1
     return answer
 end
-if number == answer[2] then
-    return answer
-end
-local from = '(' .. id
-local same = redis.call('XRANGE', KEYS[1], ARGV[2] .. '-0', ARGV[2] .. '-18446744073709551615')
-if #same > 0 and same[1][1] ~= id then
-    answer[4] = 1
-    return answer
-end
-if #same == 0 then
-    answer[4] = 1
-end
-local missed = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', limit)
-if #missed == 0 or tonumber(missed[1][1]:match('^(%d+)')) ~= number + 1 then
-    answer[4] = 1
-end
-for i = 1, #missed do
-    if not add(missed[i]) then
+local gap = false
+if known and number > 0 and number < answer[2] then
+    local same = redis.call('XRANGE', KEYS[1], ARGV[2] .. '-0', ARGV[2] .. '-18446744073709551615')
+    if #same > 0 and same[1][1] ~= ARGV[2] .. '-' .. ARGV[3] then
         answer[4] = 1
+        return answer
+    end
+    gap = #same == 0
+end
+local kept = answer[2] - messages
+if ARGV[1] == '' then
+    number = math.max(0, answer[2] - limit)
+end
+if number < kept then
+    number, gap = kept, true
+end
+local from = string.format('(%.0f-18446744073709551615', number)
+local size = 0
+while number < answer[2] and limit > 0 and size < tonumber(ARGV[7]) do
+    local found = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)
+    if #found == 0 then
+        gap = true
+        break
+    end
+    local id, envelope = found[1][1], found[1][2][2]
+    local at, time = id:match('^(%d+)%-(%d+)$')
+    gap = gap or tonumber(at) ~= number + 1
+    from, number = '(' .. id, tonumber(at)
+    if tonumber(time) < now - tonumber(ARGV[5]) then
+        gap = true
+    else
+        limit, size = limit - 1, size + #envelope
+        answer[#answer + 1] = id
+        answer[#answer + 1] = envelope
     end
 end
+answer[4] = gap and ARGV[1] ~= '' and 1 or 0
 return answer
 """)
 

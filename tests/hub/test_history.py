@@ -12,7 +12,8 @@ import redis
 from wsproto.events import CloseConnection, TextMessage
 
 from syncws import History, Hub, PreparedMessage
-from syncws.hub import joining
+from syncws.hub import history, joining
+from syncws.hub.history import to_envelope
 from syncws.hub.wire import Position
 
 from ..conftest import MakeSession
@@ -37,7 +38,7 @@ def test_f3_a_member_gets_what_it_has_missed_and_then_what_comes(
     (first, one), (second, two) = make_session(), make_session()
     with here.join("a", first) as joined:
         assert not joined.gap
-        assert joined.last_id is None
+        assert joined.last_id is not None, "the beginning of the room"
         sent = [there.send_json("a", {"n": n}) for n in range(5)]
         assert ids(one, 5) == sent
     there.send_json("b", {"n": 99})
@@ -51,6 +52,112 @@ def test_f3_a_member_gets_what_it_has_missed_and_then_what_comes(
         assert joined.last_id == sent[-1]
         last = here.send_json("a", {"n": 11})
         assert ids(one, 1) == [last]
+
+
+def test_a_client_that_leaves_before_the_first_message_misses_nothing(
+    make_hub: MakeHub, make_session: MakeSession
+) -> None:
+    here, there = make_hub(history=History()), make_hub(history=History())
+    session, peer = make_session()
+    with here.join("a", session) as joined:
+        place = joined.last_id
+    for _ in range(2):
+        with there.join("a", session, after=place) as joined:
+            assert not joined.gap, "nothing has been sent"
+            place = joined.last_id
+    assert here.history("a", after=place) == []
+    sent = [here.send_json("a", {"n": n}) for n in range(3)]
+    assert numbers(here.history("a", after=place)) == [0, 1, 2]
+    with there.join("a", session, after=place) as joined:
+        assert not joined.gap
+        sent.append(here.send_json("a", {"n": 3}))
+        assert ids(peer, 4) == sent
+
+
+def test_a_client_that_left_an_empty_room_is_told_of_what_is_no_longer_kept(
+    make_hub: MakeHub, make_session: MakeSession
+) -> None:
+    hub = make_hub(history=History(messages=2))
+    session, peer = make_session()
+    with hub.join("a", session) as joined:
+        place = joined.last_id
+    for n in range(3):
+        hub.send_json("a", {"n": n})
+    with hub.join("a", session, after=place) as joined:
+        assert joined.gap
+        assert numbers([peer.receive() for _ in range(2)]) == [1, 2]
+
+
+@pytest.mark.parametrize("messages", [0, 1])
+def test_a_redis_that_has_lost_an_empty_room_is_a_gap(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession, messages: int
+) -> None:
+    """Messages may have been sent, and lost, while the client was away."""
+    hub = Hub(server.url, history=History())
+    stack.callback(hub.close)
+    session, _ = make_session()
+    with hub.join("a", session) as joined:
+        place = joined.last_id
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    for _ in range(messages):
+        hub.send("a", "x")
+    with hub.join("a", session, after=place) as joined:
+        assert joined.gap
+        assert joined.last_id not in (None, place)
+
+
+def test_looking_at_a_room_leaves_nothing_in_redis(server: RedisServer, stack: ExitStack) -> None:
+    """A page may ask for any room."""
+    hub = Hub(server.url, history=History())
+    stack.callback(hub.close)
+    assert hub.history("a") == hub.history("a", after="ffffffff-0-0") == []
+    with redis.Redis.from_url(server.url) as client:
+        assert client.keys() == []
+
+
+def test_a_room_in_memory_that_was_forgotten_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000_000.0
+    monkeypatch.setattr("syncws.hub.history.time.time", lambda: now)
+    log = history.MemoryLog(History(seconds=10))
+    message = to_envelope("x", None, bytes(16), bytes(16))
+
+    def append(room: str) -> Position:
+        return log.append(room, message, lambda _: None)
+
+    empty = log.read("a", None, 1).last
+    assert not log.read("a", empty, 1).gap
+    first = append("a")
+    now += history.POSITION_KEPT + 11
+    assert log.read("a", first, 1) == ([], False, first), "it has the last message"
+    append("b")  # which forgets the room
+    for position in (empty, first):
+        assert log.read("a", position, 1).gap, "the room was forgotten since then"
+    later = log.read("a", None, 1).last
+    for _ in range(2):
+        append("a")
+    for position in (empty, first):
+        assert log.read("a", position, 1).gap
+    missed = log.read("a", later, 5)
+    assert (len(missed.messages), missed.gap) == (2, False)
+
+
+def test_large_messages_are_read_in_portions(
+    server: RedisServer, stack: ExitStack, make_session: MakeSession
+) -> None:
+    """Each read gives as many as make a megabyte."""
+    hub = Hub(server.url, history=History())
+    stack.callback(hub.close)
+    sent = [hub.send_json("a", {"n": n, "x": "x" * 700_000}) for n in range(5)]
+    assert [len(hub._bus.read("a", None, limit).messages) for limit in (1, 5)] == [1, 2]
+    assert numbers(hub.history("a")) == [0, 1, 2, 3, 4]
+    assert numbers(hub.history("a", limit=3)) == [2, 3, 4]
+    assert numbers(hub.history("a", after=sent[0], limit=3)) == [1, 2, 3]
+    session, peer = make_session(timeout=PATIENCE)
+    joining = Background(hub.join, "a", session, after=sent[0])
+    assert ids(peer, 4) == sent[1:]
+    assert not joining.result().gap
+    joining.result().leave()
 
 
 def test_the_history_of_a_room(make_hub: MakeHub) -> None:

@@ -79,8 +79,9 @@ def test_a_redis_that_refuses_to_write_goes_on_publishing(
     here, there = (hub(stack, server.url, history=history) for _ in range(2))
     (first, one), (second, two) = make_session(), make_session()
     began = monotonic()
-    with here.join("a", first, member="ann"), there.join("a", second):
+    with here.join("a", first, member="ann") as joined, there.join("a", second):
         assert monotonic() - began < 2 * PATIENCE, "joining does not wait"
+        assert (joined.last_id, joined.gap) == (None, False)
         for number in range(3):
             assert here.send("a", f'{{"number":{number}}}') is None, "it is not kept"
             assert one.receive() == two.receive() == f'{{"number":{number}}}'
