@@ -54,7 +54,10 @@ class HandshakeError(SyncwsError):
 
 
 class HubError(SyncwsError):
-    """The hub's bus could not be reached; the message says what was done nevertheless."""
+    """The hub's bus could not be reached, or refused, or the hub is closed.
+
+    After a failed ``send()`` or ``disconnect()``, its text says that only the members in this
+    process were reached."""
 
 
 class ConcurrencyError(SyncwsError):

@@ -53,10 +53,10 @@ def connect(
     for no such header.
 
     ``ssl_context``: for ``wss``. Python's default context checks the server's certificate and
-    name. ``server_hostname``: the name to check, instead of the URL's host.
+    name. ``server_hostname``: the name to check instead of the URL's host.
 
     ``unix_path``: connect to this Unix socket. ``sock``: use this connected socket; ``connect()``
-    owns it from then on, and closes it if it fails. In both cases the URL says what to ask for.
+    owns it from then on, and closes it if it fails. In both cases the URL gives the path and host.
 
     ``local_address``: the host and port to connect from; port 0 is any port.
 
@@ -66,14 +66,14 @@ def connect(
     ``proxy``.
 
     ``redirects``: how many redirects to follow at most, 5 by default. A redirect from ``wss``
-    to ``ws`` is never followed. To another host or port, of ``headers`` only ``Origin``,
-    ``User-Agent`` and ``Accept-Language`` are sent, and the URL's password is not.
+    to ``ws`` is never followed. Another host or port gets only ``Origin``, ``User-Agent`` and
+    ``Accept-Language`` of ``headers``, and not the URL's password.
 
     ``open_timeout``: seconds for all of this, 10 by default; ``math.inf`` for no limit.
 
     The other ``options`` are those of :class:`Options` for the session itself:
     ``ping_interval``, ``timeout``, ``close_timeout``, ``max_message_size``, ``max_frame_size``,
-    ``compression`` and ``masking``.
+    ``compression``, ``masking`` and ``rate``.
 
     Raises ``HandshakeError`` if the server, or an HTTP proxy, refuses. Raises ``TimeoutError``
     after ``open_timeout``, and another ``OSError`` if there is no connection (``ssl.SSLError``

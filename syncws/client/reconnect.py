@@ -214,20 +214,19 @@ def reconnect(
     ``url`` and ``options`` are those of :func:`connect`. ``headers`` may be a function that
     returns them; it is called before each attempt.
 
-    ``backoff``: how long to wait, see :class:`Backoff`. A ``Retry-After`` of the server comes
-    on top, up to an hour. The waits begin small again after a session that lasted longer than
-    the wait before it. ``on_wait(seconds, exception)`` is called before each wait.
+    ``backoff``: how long to wait, see :class:`Backoff`. A ``Retry-After`` of the server is
+    added, up to an hour. After a session that lasted longer than the wait before it, the waits
+    begin small again. ``on_wait(seconds, exception)`` is called before each wait.
 
-    Failures that may pass are waited out: there is no connection (refused, reset, no address,
-    time-out), status 429 and from 500 on, and the end of a session.
+    After a failure that may pass, the loop waits and tries again: no connection (refused, reset,
+    no address, time-out), the status 429 or one from 500 on, and the end of a session.
 
-    Failures that will not pass are raised by the loop: every other ``HandshakeError`` with a
-    status, a certificate that is not trusted, ``PermissionError``, invalid arguments, and a
+    The loop raises a failure that will not pass: every other ``HandshakeError`` with a status, a
+    certificate that is not trusted, ``PermissionError``, invalid arguments, and a
     ``ConnectionClosed`` if the server closed with 1008, 1010, 3000 (unauthorized), 3003
     (forbidden), or 4400 to 4499 except 4408 and 4429.
 
-    ``fail_first=True``: until there has been a session, every failure is raised, as by
-    :func:`connect`.
+    With ``fail_first=True``, the loop raises every failure until the first session has opened.
     """
     chosen = Backoff() if backoff is None else backoff
     if not isinstance(chosen, Backoff):

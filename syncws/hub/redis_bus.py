@@ -357,7 +357,7 @@ class RedisBus(Bus):
                 )
             return
         if publication is None:
-            logger.info("the hub has thrown away what is no message, to %r", room)
+            logger.info("the hub has thrown away data for %r that is not a message", room)
             return
         envelope, position, previous = publication
         if position is None or self._history is None:

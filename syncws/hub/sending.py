@@ -107,9 +107,7 @@ class Courier:
         with self._lock:
             self._undelivered += 1
         if self._raises or isinstance(error, MisuseError):
-            raise HubError(
-                f"{error}: what was sent went to the members in this process only"
-            ) from error
+            raise HubError(f"{error}: it reached only the members in this process") from error
 
     def disconnect(self, room: str, reason: CloseReason, exclude: bytes) -> None:
         """Close the sessions of all members but the one with that token."""
@@ -129,7 +127,7 @@ class Courier:
         else:
             message = to_message(envelope, position, self._history)
             if message is None:
-                logger.info("the hub has thrown away what is no message, to %r", room)
+                logger.info("the hub has thrown away data for %r that is not a message", room)
                 return
             has = frozenset([envelope.exclude])
             if envelope.sender == self._bus.process:

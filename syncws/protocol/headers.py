@@ -89,10 +89,10 @@ def is_token(name: str) -> bool:
 
 
 def check_headers(headers: Headers, reserved: frozenset[str] = RESERVED) -> list[tuple[str, str]]:
-    """The headers as pairs.
+    """Return the headers as pairs.
 
-    Raises ``TypeError`` for what are none, and ``ValueError`` for one that would
-    break, or forge, the response; or a request, with other ``reserved`` names.
+    Raises ``TypeError`` for anything else than headers. Raises ``ValueError`` for a header that
+    would break or forge the response, or the request if ``reserved`` has a request's names.
     """
     if not isinstance(headers, Iterable):
         raise TypeError(

@@ -57,18 +57,19 @@ def _abnormal(reason: str, cause: Cause) -> CloseReason:
 class RawSession(CommonSession):
     """A WebSocket connection of which the handler sees every frame.
 
-    No ping is sent and none is answered, no Close is, and messages are not put
-    together. The session ends when the handler returns: it has to have sent a
-    Close by then, or the peer finds the connection ended without one.
+    The session sends no pings, answers neither pings nor a Close, and does not
+    join fragments. The handler does all of that. The session ends when the
+    handler returns. If the handler has sent no Close by then, the peer sees the
+    connection end without one.
 
-    A Close is sent for the handler only where it can not do so itself: 1001
-    when the server stops, 1011 when the handler raises, and 1002 or 1009 when
-    what the peer sends can be no frame.
+    The session sends a Close by itself in three cases only: 1001 when the server
+    stops, 1011 when the handler raises, and 1002 or 1009 when the bytes of the
+    peer can not be a frame.
 
-    ``environ`` is the WSGI environ of the request that opened it,
-    ``subprotocol`` the subprotocol agreed on, or None, and ``extensions`` what
-    the 101 says of extensions (``Sec-WebSocket-Extensions``): an empty string
-    without ``install_extensions``.
+    ``environ`` is the WSGI environ of the request that opened the session.
+    ``subprotocol`` is the subprotocol agreed on, or None. ``extensions`` is the
+    value of ``Sec-WebSocket-Extensions`` in the 101, and an empty string without
+    ``install_extensions``.
     """
 
     extensions: str

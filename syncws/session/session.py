@@ -115,8 +115,8 @@ class Session(CommonSession):
         """Wait for the next message, and read it as a file while it arrives.
 
         The file is a text file for text, a binary one for binary. It ends where the message ends.
-        Memory is bounded, however large the message: while you do not read the file, the peer is
-        not read either. Only ``max_message_size`` limits the message.
+        Memory is bounded, however large the message is: while you do not read the file, TCP holds
+        the peer back. Only ``max_message_size`` limits the message.
 
         ``timeout`` is in seconds, for the beginning of the message and for each wait for more of
         it. This method and those of the file raise what ``receive()`` raises. After a
@@ -153,12 +153,11 @@ class Session(CommonSession):
         """Send a message: ``str`` as text, a bytes-like object as binary, or a
         :class:`PreparedMessage`.
 
-        An iterable of either, or a file, is sent as one message in fragments, each as soon as
-        there is something to send (of a text file, 64 Ki characters or its end). Other threads'
-        messages wait meanwhile, and the code that makes the parts can not send itself
-        (``RuntimeError``). If it raises, so does ``send()``; the session can not go on with half a
-        message and is closed with 1011. A ``CloseReason`` closes the session with its code and
-        reason.
+        An iterable of either, or a file, is sent as one message in fragments. Each part is sent
+        as soon as it is read; of a text file, a part has 64 Ki characters. Other threads' messages
+        wait meanwhile. The code that makes the parts can not send (``RuntimeError``). If it raises,
+        ``send()`` raises the same, and the session is closed with 1011, since it can not go on
+        with half a message. A ``CloseReason`` closes the session with its code and reason.
 
         ``send()`` waits for other threads' messages to be written, and then for the peer to read.
         If you give a ``timeout``, it is the number of seconds for the whole call. Otherwise the
