@@ -107,7 +107,7 @@ class Courier:
         with self._lock:
             self._undelivered += 1
         if self._raises or isinstance(error, MisuseError):
-            raise HubError(f"{error}: it reached only the members in this process") from error
+            raise HubError(f"{error}: it reached the members in this process only") from error
 
     def disconnect(self, room: str, reason: CloseReason, exclude: bytes) -> None:
         """Close the sessions of all members but the one with that token."""
