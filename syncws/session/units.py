@@ -54,24 +54,26 @@ def _messages(
             return  # The handler raised, and the unit suppressed the exception.
 
 
-@contextlib.contextmanager
-def units_end() -> Iterator[None]:
+class units_end:  # noqa: N801  # it is used as a function is
     """Run a handler inside this block: its units end with the block.
 
     If the block raises, the units end with the same exception. Blocks may be nested, since one
-    handler may run another.
+    handler may run another. A generator with ``contextlib.contextmanager()`` would take more of
+    each session's memory.
     """
-    iterators: list[ref[Messages]] = []
-    token = _iterators.set((get_ident(), iterators))
-    try:
-        yield
-    except BaseException as exc:  # Every exception that ends the handler ends its units.
-        _end(iterators, exc)
-        raise
-    else:
-        _end(iterators, None)
-    finally:
-        _iterators.reset(token)
+
+    __slots__ = ("_ours", "_token")
+
+    def __enter__(self) -> None:
+        self._ours: list[ref[Messages]] = []
+        self._token = _iterators.set((get_ident(), self._ours))
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # Every exception that ends the handler ends its units.
+        try:
+            _end(self._ours, error)
+        finally:
+            _iterators.reset(self._token)
 
 
 def _end(iterators: list[ref[Messages]], error: BaseException | None) -> None:

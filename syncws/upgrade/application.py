@@ -198,15 +198,38 @@ def open_session(
     extra_headers: Sequence[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
     """Carry out an accepted handshake: send the 101, run the handler, end the session."""
+    # The calls below a session's take memory for as long as it lasts: this is all one function.
     admitted = admit(environ, options)
     if isinstance(admitted, Reject):
         if options.refuse != "close" or "HTTP_ORIGIN" not in environ:
             return refuse(admitted, environ, start_response)
         return _close_instead(admitted, answer, options, environ, start_response, extra_headers)
     try:
-        return _open(answer, handler, options, environ, start_response, extra_headers)
+        environ.setdefault(ROUTE_KEY, getattr(handler, "__qualname__", type(handler).__qualname__))
+        connector = connector_for(environ)
+        session = make_session(connector, answer, options, environ)
+        try:
+            session._prepare()
+        except RuntimeError as exc:
+            logger.warning("no thread for another session: %s", exc)
+            return refuse(busy(), environ, start_response)
+        before = session._traffic().bytes_sent
+        try:
+            answer.headers.extend(extra_headers)
+            connector.accept(answer, start_response)
+            session._opened()
+            REGISTRY.add(session, connector.server)
+            connector.opened(session)
+            run_handler(session, handler, connector.failed)
+        finally:
+            # Ends the session if the 101 could not be sent. Does nothing after the handler.
+            session.terminate()
+            session._conclude(CloseReason())
+            REGISTRY.remove(session)
+            connector.closed(session, session._traffic().bytes_sent - before)
     finally:
         admitted()
+    return []
 
 
 def _close_instead(
@@ -225,41 +248,10 @@ def _close_instead(
     def close(session: Session) -> None:
         session.close(code, as_reason(refusal.message))
 
-    options = dataclasses.replace(options, raw=False, install_extensions=False)
-    return _open(answer, close, options, environ, start_response, extra_headers)
-
-
-def _open(
-    answer: Accept,
-    handler: Callable[..., Any],
-    options: Options,
-    environ: WSGIEnvironment,
-    start_response: StartResponse,
-    extra_headers: Sequence[tuple[str, str]],
-) -> Iterable[bytes]:
-    environ.setdefault(ROUTE_KEY, getattr(handler, "__qualname__", type(handler).__qualname__))
-    connector = connector_for(environ)
-    session = make_session(connector, answer, options, environ)
-    try:
-        session._prepare()
-    except RuntimeError as exc:
-        logger.warning("no thread for another session: %s", exc)
-        return refuse(busy(), environ, start_response)
-    before = session._traffic().bytes_sent
-    try:
-        answer.headers.extend(extra_headers)
-        connector.accept(answer, start_response)
-        session._opened()
-        REGISTRY.add(session, connector.server)
-        connector.opened(session)
-        run_handler(session, handler, connector.failed)
-    finally:
-        # Ends the session if the 101 could not be sent. Does nothing after the handler.
-        session.terminate()
-        session._conclude(CloseReason())
-        REGISTRY.remove(session)
-        connector.closed(session, session._traffic().bytes_sent - before)
-    return []
+    options = dataclasses.replace(
+        options, raw=False, install_extensions=False, sessions_per=None, max_sessions=None
+    )
+    return open_session(answer, close, options, environ, start_response, extra_headers)
 
 
 def make_session(

@@ -2,7 +2,7 @@
 
 simple-websocket's ``Server(environ)`` sends the 101 while the framework still works on the
 request. The framework knows nothing of it and answers the request as well, with a response
-or an exception. ``allow_early_sessions()`` gives such a program the ``start_response()`` of
+or an exception. ``EarlySession`` gives such a program the ``start_response()`` of
 its request and keeps the framework's answer out of the WebSocket.
 """
 
@@ -18,7 +18,7 @@ from ..system.logs import logger
 from .application import REFUSED_KEY, busy, end_response, make_session
 from .clients import admit
 from .connectors import accept_on_socket, connector_for
-from .handshake import Reject, is_websocket_request
+from .handshake import Reject
 from .lent import Lent, check_lendable, is_lent
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .connectors import Connector
     from .handshake import Accept
 
-__all__ = ["EARLY_KEY", "EarlySession", "allow_early_sessions", "open_on_socket", "stock_connector"]
+__all__ = ["EARLY_KEY", "EarlySession", "open_on_socket", "stock_connector"]
 
 #: The key of the environ for the request's :class:`EarlySession`.
 EARLY_KEY = "syncws.early"
@@ -82,6 +82,7 @@ class EarlySession:
 
     def run(self, application: WSGIApplication) -> Iterable[bytes]:
         """Run the application, and end the session that it may have opened."""
+        self._environ[EARLY_KEY] = self
         try:
             result = application(self._environ, self._start)
         except BaseException as exc:  # noqa: BLE001  # raised on, or logged
@@ -175,20 +176,6 @@ class _Parts:
 
     def close(self) -> None:
         self._early.finish(self._result)
-
-
-def allow_early_sessions(application: WSGIApplication) -> WSGIApplication:
-    """Wrap ``application`` so that it can open a session in the middle of a request."""
-
-    def with_early_sessions(
-        environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        if not is_websocket_request(environ):
-            return application(environ, start_response)
-        early = environ[EARLY_KEY] = EarlySession(environ, start_response)
-        return early.run(application)
-
-    return with_early_sessions
 
 
 def stock_connector(environ: WSGIEnvironment) -> Connector:

@@ -22,8 +22,8 @@ from .application import (
     open_session,
 )
 from .connectors import SUPPORTED
-from .early import allow_early_sessions
-from .handshake import Accept, Reject, negotiate
+from .early import EarlySession
+from .handshake import Accept, Reject, is_websocket_request, negotiate
 from .readable import READABLE_KEY, readable_refusals
 
 if TYPE_CHECKING:
@@ -136,54 +136,21 @@ def _answer_of(application: WSGIApplication, environ: WSGIEnvironment) -> Respon
 
 
 def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
-    """Wrap ``application``, and open the sessions that its views have asked for."""
-    application = allow_early_sessions(application)
+    """Wrap ``application``, and open the sessions that its views have asked for, and those that
+    it opens itself in the middle of a request."""
 
     def with_upgrades(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        noted: list[tuple[Accept, WebSocketUpgrade]] = []
-        headers_of_101: list[list[tuple[str, str]]] = []
-        started = False
-
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            nonlocal started
-            started = True
-            if noted and status.startswith("101"):
-                headers_of_101[:] = [headers]
-                return lambda data: None
-            headers_of_101.clear()  # with exc_info, another response may replace the 101
-            if noted and status.startswith("2"):
-                logger.warning(
-                    "the view of %r asked for a WebSocket, but the response is %r and none opens: "
-                    "return the response that respond(), or the view of @websocket, has given",
-                    environ.get("PATH_INFO", ""),
-                    status,
-                )
-            return start_response(status, headers, *exc_info)
-
-        def upgraded() -> Iterable[bytes]:
-            (answer, upgrade), (headers,) = noted[0], headers_of_101
-            extra = [(name, value) for name, value in headers if name.lower() not in NOT_FOR_101]
-            return open_session(
-                answer, upgrade.handler, upgrade.options, environ, start_response, extra
-            )
-
-        def started_late(result: Iterable[bytes]) -> Iterator[bytes]:
-            """Wait for the status of an application that is a generator: its code starts with
-            the first part that is asked for."""
-            try:
-                for data in result:
-                    if not headers_of_101:
-                        yield data
-            finally:
-                end_response(result)
-            if headers_of_101:
-                yield from upgraded()
-
-        environ[DEFERRED_KEY] = noted
-        result = application(environ, start)
-        if not started:
-            return started_late(result)
-        if not headers_of_101:
+        # The calls below a session's take memory for as long as it lasts: they are few.
+        request = _Request(environ, start_response)
+        environ[DEFERRED_KEY] = request.noted
+        result = (
+            EarlySession(environ, request.start).run(application)
+            if is_websocket_request(environ)
+            else application(environ, request.start)
+        )
+        if not request.started:
+            return request.started_late(result)
+        if request.headers_of_101 is None:
             return result
         try:
             # Middleware may do something at the end of its response, such as end a span.
@@ -191,6 +158,60 @@ def carry_out_upgrades(application: WSGIApplication) -> WSGIApplication:
                 pass
         finally:
             end_response(result)
-        return upgraded()
+        return request.upgraded()
 
     return readable_refusals(with_upgrades)
+
+
+class _Request:
+    """One request to an application, whose view may ask for a session."""
+
+    __slots__ = ("_environ", "_start_response", "headers_of_101", "noted", "started")
+
+    def __init__(self, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self._environ = environ
+        self._start_response = start_response
+        #: What the view has noted: nothing, or one upgrade.
+        self.noted: list[tuple[Accept, WebSocketUpgrade]] = []
+        #: The headers of the view's 101, unless another response has replaced it.
+        self.headers_of_101: list[tuple[str, str]] | None = None
+        #: Whether the application has begun its response.
+        self.started = False
+
+    def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        """The ``start_response()`` that the application gets."""
+        self.started = True
+        if self.noted and status.startswith("101"):
+            self.headers_of_101 = headers
+            return lambda data: None
+        self.headers_of_101 = None  # with exc_info, another response may replace the 101
+        if self.noted and status.startswith("2"):
+            logger.warning(
+                "the view of %r asked for a WebSocket, but the response is %r and none opens: "
+                "return the response that respond(), or the view of @websocket, has given",
+                self._environ.get("PATH_INFO", ""),
+                status,
+            )
+        return self._start_response(status, headers, *exc_info)
+
+    def upgraded(self) -> Iterable[bytes]:
+        """Open the session that the view has asked for."""
+        ((answer, upgrade),) = self.noted
+        headers = self.headers_of_101
+        assert headers is not None
+        extra = [(name, value) for name, value in headers if name.lower() not in NOT_FOR_101]
+        return open_session(
+            answer, upgrade.handler, upgrade.options, self._environ, self._start_response, extra
+        )
+
+    def started_late(self, result: Iterable[bytes]) -> Iterator[bytes]:
+        """Wait for the status of an application that is a generator: its code starts with
+        the first part that is asked for."""
+        try:
+            for data in result:
+                if self.headers_of_101 is None:
+                    yield data
+        finally:
+            end_response(result)
+        if self.headers_of_101 is not None:
+            yield from self.upgraded()
