@@ -16,7 +16,15 @@ from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
 from ..close import Cause, CloseCode
 from .events import Event, Fault, Part, PeerClose, Ping, Pong
-from .frames import FIN_BINARY, FIN_TEXT, SHORT, FrameBounds, PlainFrame, plain_frame_at
+from .frames import (
+    FIN_BINARY,
+    FIN_TEXT,
+    SHORT,
+    FrameBounds,
+    PlainFrame,
+    plain_close_at,
+    plain_frame_at,
+)
 from .masking import mask
 
 __all__ = ["Inbound"]
@@ -168,7 +176,8 @@ class Inbound:
         received, start = self._received, self._parsed
         found = plain_frame_at(received, start, masked=self._masked)
         if found is None:
-            return self._next_other()
+            close = plain_close_at(received, start, masked=self._masked)
+            return self._next_other() if close is None else self._take_close(*close)
         payload, size = found
         if payload > len(received):
             return None
@@ -227,9 +236,7 @@ class Inbound:
         if frame.opcode is Opcode.PONG:
             return Pong(bytes(payload))  # type: ignore[arg-type]  # as above
         if isinstance(payload, tuple):
-            self.close_received = True
-            self._received = b""
-            return PeerClose(int(payload[0]), payload[1])
+            return self._take_close(int(payload[0]), payload[1])
 
         size = len(payload.encode()) if isinstance(payload, str) else len(payload)
         self._frame_size += size
@@ -240,6 +247,11 @@ class Inbound:
         if frame.frame_finished:
             self._frame_size = 0
         return self._take_payload(payload, frame.message_finished)
+
+    def _take_close(self, code: int, reason: str) -> PeerClose:
+        self.close_received = True
+        self._received = b""
+        return PeerClose(code, reason)
 
     def _check_size(self) -> Fault | None:
         for subject, size, limit in (

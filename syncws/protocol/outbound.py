@@ -12,7 +12,7 @@ from wsproto.frame_protocol import FrameProtocol
 
 from ..close import CloseCode
 from .deflate import DeflateExtension
-from .frames import SHORT, SHORT_BINARY, SHORT_TEXT, data_header
+from .frames import SHORT, SHORT_BINARY, SHORT_TEXT, close_frame, data_header
 from .inbound import Inbound
 from .masking import mask
 from .prepared import PreparedMessage
@@ -123,6 +123,8 @@ class Outbound(Inbound):
     def close(self, code: int, reason: str) -> bytes:
         """The Close frame; 1005 makes one without a code (RFC 6455 section 5.5.1)."""
         self.close_sent = True
+        if self._fast and not self._masking and (frame := close_frame(code, reason)) is not None:
+            return frame
         if code == CloseCode.NO_STATUS_RECEIVED:
             return bytes(self._encoder.close())
         return bytes(self._encoder.close(code, reason))

@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from typing import Any, Literal
+from typing import Literal
+
+from ..system.logs import logger
 
 __all__ = ["Pool"]
 
@@ -48,7 +49,7 @@ class Pool:
         self._size = size
         self._name = name
         # None ends a thread.
-        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         # Of each thread: whether it has stepped out.
         self._local = threading.local()
         # For a thread in reserve: True to come back, False to end.
@@ -62,13 +63,12 @@ class Pool:
         self._free = 0
         self._shut_down = False
 
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Have a thread call ``function(*args)``.
+    def submit(self, task: Callable[[], object]) -> None:
+        """Have a thread call ``task()``, which has to tell its result itself, and must not raise.
 
         Raises ``RuntimeError`` after ``shutdown()``, and if the pool has no thread and the
         system can not start one.
         """
-        future: Future[Any] = Future()
         with self._lock:
             if self._shut_down:
                 raise RuntimeError("the pool is shut down, and takes no more tasks")
@@ -79,8 +79,7 @@ class Pool:
                 if not self._threads:
                     self._free += 1
                     raise
-        self._tasks.put((future, lambda: function(*args)))
-        return future
+        self._tasks.put(task)
 
     def step_out(self, name: str) -> None:
         """Take the calling thread out of the pool until its task is over. Its name is ``name``
@@ -130,16 +129,11 @@ class Pool:
         """Run tasks until the calling thread is not needed any more. The pool's threads call
         this."""
         while (task := self._tasks.get()) is not None:
-            future, call = task
-            # False if the future has been cancelled; from here on it can not be.
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = call()
-                except BaseException as exc:  # noqa: BLE001  # the future passes it on
-                    future.set_exception(exc)
-                else:
-                    future.set_result(result)
-            del future, call, task  # and what they refer to
+            try:
+                task()
+            except BaseException:
+                logger.exception("a task of the pool has raised")
+            del task  # and what it refers to
             if not self._come_back():
                 return
 

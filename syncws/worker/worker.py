@@ -17,7 +17,6 @@ import gc
 import selectors
 import socket
 import threading
-from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,7 @@ from .goodbye import Goodbye, goodbye_seconds
 from .heads import Arrived, ParsedHead, SlowHeads, parse_arrived
 from .idle import IdleConnections
 from .lingering import Lingering
+from .outcome import Done, Ends, Outcome
 from .pool import Pool
 from .settings import Settings
 from .statsd import Statsd
@@ -45,21 +45,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["WebSocketWorker"]
-
-
-class _Outcome(Enum):
-    """The results of handle() that gunicorn does not know."""
-
-    #: It was a session's, and is closed.
-    SESSION_OVER = "session over"
-    #: It was an upgrade request's, and the peer may still be reading the answer.
-    UPGRADE_OVER = "upgrade over"
-    #: The main thread has to wait for its first byte.
-    SILENT = "silent"
-    #: A thread outside the pool has read the request's head.
-    HEAD_READ = "head read"
-    #: It is closed.
-    CLOSED = "closed"
 
 
 #: RFC 8441 section 3: the answer to a protocol that CONNECT can not be had with.
@@ -92,6 +77,7 @@ class WebSocketWorker(ThreadWorker):
         self._slow_heads = SlowHeads()
         self._warn_refused = RareWarning()
         self._warn_closed = RareWarning()
+        self._ends = Ends()
         # The main thread uses the rest.
         self._warn_not_accepting = RareWarning()
         self._lingering = Lingering(self._count_closed)
@@ -101,6 +87,7 @@ class WebSocketWorker(ThreadWorker):
         # No connection is accepted before this moment (monotonic).
         self._accept_again_at = 0.0
         self._goodbye = Goodbye(goodbye_seconds(self.cfg))
+        self._accepting = False
         self._draining = False
         self._quitting = False
         self._statsd: Statsd | None = None
@@ -117,12 +104,26 @@ class WebSocketWorker(ThreadWorker):
 
     # Pool threads, and threads that have stepped out
 
+    def _handle(self, conn: Any) -> None:
+        """The task of a pool thread."""
+        done = Done()
+        try:
+            done.outcome = self.handle(conn)
+        except BaseException as exc:  # noqa: BLE001  # raised again in the main thread
+            done.error = exc
+        if done.outcome is not Outcome.SESSION_OVER:
+            self.method_queue.defer(self.finish_request, conn, done)
+            return
+        self._capacity.give_session()
+        if self._ends.note():
+            self.method_queue.defer(self._count_ended)
+
     def handle(self, conn: Any) -> Any:
         """Handle a connection with something to read."""
         if not isinstance(conn.parser, ParsedHead) and not conn.is_http2:
             arrived = parse_arrived(conn)
             if arrived is Arrived.NOTHING:
-                return _Outcome.SILENT
+                return Outcome.SILENT
             if arrived is Arrived.PART:
                 if self._capacity.take_head():
                     if self._step_out(f"syncws head {conn.client}"):
@@ -134,7 +135,7 @@ class WebSocketWorker(ThreadWorker):
                     return self._close_without_thread(conn, exc)
         if isinstance(conn.parser, ParsedHead) and self._broken(conn, conn.parser.error):
             conn.close()
-            return _Outcome.CLOSED
+            return Outcome.CLOSED
         self._local.connector = None
         try:
             result = super().handle(conn)
@@ -147,11 +148,11 @@ class WebSocketWorker(ThreadWorker):
             return result
         self._local.connector = None
         if not connector.was_session and connector.borrowed.wait():
-            return _Outcome.UPGRADE_OVER
+            return Outcome.UPGRADE_OVER
         # The connection has been shut down: nobody waits for its peer.
         with contextlib.suppress(OSError):  # closed already
             conn.close()
-        return _Outcome.SESSION_OVER
+        return Outcome.SESSION_OVER
 
     def _read_slow_head(self, conn: Any) -> Any:
         try:
@@ -159,13 +160,13 @@ class WebSocketWorker(ThreadWorker):
         except RuntimeError as exc:
             self._capacity.give_head()
             return self._close_without_thread(conn, exc)
-        return _Outcome.HEAD_READ
+        return Outcome.HEAD_READ
 
     def _close_without_thread(self, conn: Any, error: RuntimeError) -> Any:
         """Close a connection whose head can have no deadline."""
         conn.close()
         self._warn_closed("slow connections are closed: %s", error)
-        return _Outcome.CLOSED
+        return Outcome.CLOSED
 
     def _broken(self, conn: Any, error: Exception | None) -> bool:
         """Whether the peer broke the connection before there was a request.
@@ -260,6 +261,7 @@ class WebSocketWorker(ThreadWorker):
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, if there is room for it and the system has a descriptor."""
+        self._count_ended()
         if self.nr_conns >= self.worker_connections:
             self._room_wanted = True
             return
@@ -274,48 +276,52 @@ class WebSocketWorker(ThreadWorker):
 
     def enqueue_req(self, conn: Any) -> None:
         try:
-            super().enqueue_req(conn)
+            self._pool.submit(partial(self._handle, conn))
         except RuntimeError as exc:  # the system has no thread, and the pool has none yet
             conn.close()
             self._count_closed()
             self._warn_closed("connections are closed: %s", exc)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        try:
-            result = fs.result()
-        except BaseException:  # noqa: BLE001  # gunicorn asks again, and deals with it
-            super().finish_request(conn, fs)
-            return
-        if isinstance(result, _Outcome):
-            self._finish(conn, result)
-        elif result:
+        outcome = fs.outcome
+        if isinstance(outcome, Outcome):
+            self._finish(conn, outcome)
+        elif outcome or fs.error is not None:
             super().finish_request(conn, fs)
         else:
             self._lingering.close(conn, self.poller)
 
-    def _finish(self, conn: Any, outcome: _Outcome) -> None:
-        if outcome in (_Outcome.SESSION_OVER, _Outcome.UPGRADE_OVER):
-            self._capacity.give_session()
-        elif outcome is _Outcome.HEAD_READ:
+    def _finish(self, conn: Any, outcome: Outcome) -> None:
+        if outcome is Outcome.HEAD_READ:
             self._capacity.give_head()
-        if outcome is _Outcome.HEAD_READ:
             self.enqueue_req(conn)
-        elif outcome is _Outcome.UPGRADE_OVER:
+        elif outcome is Outcome.UPGRADE_OVER:
+            self._capacity.give_session()
             self._lingering.close(conn, self.poller)
-        elif outcome is _Outcome.SILENT and self.alive:
+        elif outcome is Outcome.SILENT and self.alive:
             self._wait_for_first_byte(conn)
         else:
-            if outcome is _Outcome.SILENT:
+            if outcome is Outcome.SILENT:
                 conn.close()
             self._count_closed()
 
     def _count_closed(self) -> None:
         self.nr_conns -= 1
 
+    def _count_ended(self) -> None:
+        """The sessions that are over are no connections any more."""
+        # A stop waits for the last session, and a connection may wait for room.
+        at_once = not self.alive or self.nr_conns >= self.worker_connections
+        self.nr_conns -= self._ends.take(at_once=at_once)
+
     def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
         """Wait for the next event, and no longer than until the next deadline here."""
+        self._count_ended()
         if self.alive:
-            self.set_accept_enabled(True)
+            if self._may_accept() is not self._accepting:
+                self.set_accept_enabled(True)
+        elif not self.nr_conns:
+            timeout = 0.0  # there is nothing to wait for
         elif self.keepalived_conns and timeout is not None:
             # A stopping gunicorn 26.2 notices their deadlines only when something else happens.
             timeout = min(
@@ -332,7 +338,7 @@ class WebSocketWorker(ThreadWorker):
                 self._accept_again_at = 0.0
 
     def _may_accept(self) -> bool:
-        if monotonic() < self._accept_again_at:
+        if self._accept_again_at and monotonic() < self._accept_again_at:
             return False
         return self.nr_conns < self.worker_connections or self._idle.exist()
 

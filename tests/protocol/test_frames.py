@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncws.protocol.events import Event, Fault, Part
+from syncws.close import CloseCode
+from syncws.protocol.events import Event, Fault, Part, PeerClose
 from syncws.protocol.frames import PlainFrame, data_header, plain_frame_at
 from syncws.protocol.messages import Protocol
 
@@ -23,6 +24,13 @@ payloads = st.one_of(
     st.text(max_size=200).map(str.encode),
     st.integers(0, 70_000).map(lambda size: b"\xc3\xa9" * (size // 2)),
     st.just(b"\x03\xe8bye"),
+)
+#: Of a Close.
+reasons = st.binary(max_size=5) | st.text(max_size=130).map(str.encode)
+closes = st.builds(
+    lambda code, reason: code.to_bytes(2, "big") + reason,
+    st.sampled_from([1000, 1000, 1001, 1002, 1005, 999, 3000]),
+    reasons,
 )
 
 
@@ -41,7 +49,11 @@ def streams(masked: bool) -> st.SearchStrategy[bytes]:
     """Mostly valid frames, with faulty frames and garbage among them; or only plain frames."""
     plain = st.builds(frame, st.sampled_from([1, 2]), payloads, masked=st.just(masked))
     anything = st.lists(frames(masked) | st.binary(max_size=10), max_size=8)
-    return (anything | st.lists(plain, min_size=1, max_size=8)).map(b"".join)
+    end = st.builds(frame, st.just(8), closes, masked=st.sampled_from([masked] * 9 + [not masked]))
+    closing = st.tuples(st.lists(plain, max_size=2), end, st.binary(max_size=3)).map(
+        lambda stream: [*stream[0], *stream[1:]]
+    )
+    return (anything | st.lists(plain, min_size=1, max_size=8) | closing).map(b"".join)
 
 
 #: Whether it is a client that receives, and what it receives.
@@ -114,6 +126,30 @@ def test_same_events_byte_by_byte(received: tuple[bool, bytes]) -> None:
             event = protocol.next_event()
             events.append((event.code, event.cause) if isinstance(event, Fault) else event)
         assert events[0] == events[1]
+
+
+@pytest.mark.parametrize("client", [False, True])
+@pytest.mark.parametrize("code", [1000, 1001])
+def test_a_close_of_a_normal_end_is_left_to_nobody(
+    client: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    protocol = Protocol(client=client, max_message_size=LIMIT)
+    monkeypatch.setattr(protocol, "_next_other", None)
+    payload = code.to_bytes(2, "big") + "bye ä".encode()
+    protocol.receive_data(
+        frame(1, b"last", masked=not client) + frame(8, payload, masked=not client)
+    )
+    assert [protocol.next_event(), protocol.next_event()] == ["last", PeerClose(code, "bye ä")]
+    assert protocol.next_event() is None
+    assert not protocol.has_unparsed
+
+
+@given(st.sampled_from([*CloseCode]) | st.integers(1000, 4999), st.text(max_size=130))
+def test_same_close_is_written(code: int, reason: str) -> None:
+    written = [
+        Protocol(max_message_size=LIMIT, fast=fast).close(code, reason) for fast in (True, False)
+    ]
+    assert written[0] == written[1]
 
 
 @given(st.integers(0, 1 << 62), st.booleans(), st.booleans())
