@@ -12,6 +12,9 @@ const FINAL = new Set([1008, 1010, 3000, 3003]);
 /** Close codes of a server that has too much to do. */
 const BUSY = new Set([1013, 4429]);
 
+/** Milliseconds that a timer can wait, about 25 days. A longer one would fire at once. */
+const LONGEST = 2 ** 31 - 1;
+
 /** Whether a close code says that the next connection would end the same way. */
 export function isFinal(code) {
   // 4400 to 4499: refuse="close" sends the HTTP status of a refusal so.
@@ -47,12 +50,7 @@ export class ReconnectingSocket extends EventTarget {
     addEventListener("online", this.#online);
     addEventListener("pagehide", this.#hide);
     addEventListener("pageshow", this.#show);
-    try {
-      this.#open();
-    } catch (error) { // such as a URL that is none
-      this.#end();
-      throw error;
-    }
+    this.#open();
   }
 
   /** "connecting", "open", "waiting", "closing" or "closed". */
@@ -79,13 +77,14 @@ export class ReconnectingSocket extends EventTarget {
   #open() {
     clearTimeout(this.#timer);
     this.#timer = null;
-    const given = typeof this.#url === "function" ? this.#url() : this.#url;
-    const url = new URL(given, globalThis.location?.href);
-    url.protocol = url.protocol.replace(/^http/, "ws");
-    if (this.#options.after && this.lastId !== null) {
-      url.searchParams.set(this.#options.after, this.lastId);
+    let socket;
+    try {
+      socket = this.#connect();
+    } catch (error) { // such as a URL that is none, or one that the page's function has not got
+      this.#end();
+      this.#tell("close", { code: 1006, reason: String(error), final: true });
+      throw error;
     }
-    const socket = new WebSocket(url, this.#options.protocols);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
@@ -98,6 +97,16 @@ export class ReconnectingSocket extends EventTarget {
       if (id !== null && id !== undefined) this.lastId = String(id); // it has been shown
     };
     socket.onclose = (event) => this.#closed(event.code, event.reason);
+  }
+
+  #connect() {
+    const given = typeof this.#url === "function" ? this.#url() : this.#url;
+    const url = new URL(given, globalThis.location?.href);
+    url.protocol = url.protocol.replace(/^http/, "ws");
+    if (this.#options.after && this.lastId !== null) {
+      url.searchParams.set(this.#options.after, this.lastId);
+    }
+    return new WebSocket(url, this.#options.protocols);
   }
 
   #closed(code, reason) {
@@ -122,7 +131,8 @@ export class ReconnectingSocket extends EventTarget {
     this.#attempts += 1;
     this.#lastLimit = limit;
     this.#busy = busy;
-    const wait = busy ? limit * (0.5 + Math.random() / 2) : limit * Math.random();
+    const chosen = busy ? limit * (0.5 + Math.random() / 2) : limit * Math.random();
+    const wait = Math.min(chosen, LONGEST);
     this.#timer = setTimeout(() => this.#open(), wait);
     this.#tell("wait", { milliseconds: wait, busy });
   }

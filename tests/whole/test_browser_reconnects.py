@@ -135,6 +135,41 @@ def test_back_online_ends_the_wait(
     browser.wait_for("log", "message again")
 
 
+def test_a_wait_of_any_length_is_no_busy_loop(
+    browser: Browser, server: syncws.Server, application: Application
+) -> None:
+    """Timers count 31 bits of milliseconds."""
+    open_page(browser, server, "/room", '{"first":1e30,"most":1e30}')
+    browser.wait_for("log", "wait false")
+    browser.driver.execute_async_script("setTimeout(arguments[0], 100)")
+    assert browser.driver.execute_script("return socket.state") == "waiting"
+    assert application.asked == ["/room"]
+
+
+def test_a_url_that_can_not_be_had_any_more_ends_it(
+    browser: Browser, server: syncws.Server, application: Application
+) -> None:
+    open_page(browser, server, "/refuse/404")
+    browser.wait_for("log", "close 4404")
+    application.asked.clear()  # the room closes the first connection
+    code, reason, final, state = browser.driver.execute_async_script(
+        """const done = arguments[0];
+        const urls = ["/room"];
+        const url = () => {
+          if (urls.length) return urls.pop();
+          throw new Error("no token");
+        };
+        import("./syncws.js").then(({ connect }) => {
+          const socket = connect(url, { first: 1 });
+          socket.addEventListener("open", () => socket.send("hello"));
+          socket.addEventListener("close", ({ detail: { code, reason, final } }) => {
+            if (final) done([code, reason, final, socket.state]);
+          });
+        });"""
+    )
+    assert (code, reason, final, state) == (1006, "Error: no token", True, "closed")
+
+
 @contextlib.contextmanager
 def offline(browser: Browser) -> Iterator[None]:
     """The browser has no network: it says so to the page, and opens no connection. Chromium leaves
