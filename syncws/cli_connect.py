@@ -23,6 +23,7 @@ from .client.connect import connect
 from .client.reconnect import reconnect
 from .errors import ConnectionClosed, ConnectionClosedError, HandshakeError
 from .system.latch import LOOK_FOR_SIGNALS
+from .version import __version__
 
 if TYPE_CHECKING:
     from .close import CloseReason
@@ -82,6 +83,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--json", action="store_true", help="show each event as a line of JSON, for programs"
     )
+    parser.add_argument("--version", action="version", version=f"syncws {__version__}")
     parser.set_defaults(run=_run)
 
 
@@ -110,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> None:
             reason = session.wait_closed(0)
             if over:
                 break
-    except (HandshakeError, OSError, ValueError) as exc:
+    except (HandshakeError, OSError, RuntimeError, ValueError) as exc:
         raise SystemExit(f"can not connect: {exc}") from exc
     except ConnectionClosedError:
         pass  # of a session whose end is shown, and after which there is no other
@@ -126,7 +128,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         headers.append(("Cookie", "; ".join(arguments.cookie)))
     options: dict[str, Any] = {"headers": headers, "subprotocols": arguments.subprotocol}
     if arguments.insecure:
-        if not arguments.url.startswith("wss:"):
+        if not arguments.url.lower().startswith("wss:"):
             raise ValueError("--insecure is for wss:// URLs")
         context = ssl.create_default_context()
         context.check_hostname = False

@@ -291,8 +291,17 @@ def test_exit_status_without_a_session(arguments: list[str], status: int, messag
     assert message in done.stderr
 
 
-def test_version() -> None:
-    assert run(["--version"]).stdout == f"syncws {syncws.__version__}\n"
+@pytest.mark.parametrize("arguments", [["--version"], ["connect", "--version"]])
+def test_version(arguments: list[str]) -> None:
+    assert run(arguments).stdout == f"syncws {syncws.__version__}\n"
+
+
+def test_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"socks5h://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setitem(sys.modules, "python_socks", None)
+        with pytest.raises(SystemExit, match=r"can not connect: .* pip install 'syncws\[proxy\]'"):
+            main(["connect", "ws://server.invalid/"])
 
 
 def test_insecure(certificate: tuple[Path, Path]) -> None:
