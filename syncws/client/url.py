@@ -40,9 +40,11 @@ class Url:
 def parse_url(url: str) -> Url:
     """Return the parts of a URL. Characters that a URL may not contain are percent-encoded.
 
-    Raises ``ValueError`` for anything but a ``ws`` or ``wss`` URL. The message does not repeat
-    the URL, which may contain a password.
+    Raises ``TypeError`` for anything but a ``str``, and ``ValueError`` for anything but a ``ws``
+    or ``wss`` URL. The message does not repeat the URL, which may contain a password.
     """
+    if not isinstance(url, str):
+        raise TypeError(f'the URL is a str, such as "wss://example.com/", not {type(url).__name__}')
     if any(character < " " or character == "\x7f" for character in url):
         raise ValueError("the URL has control characters in it")
     if "#" in url:

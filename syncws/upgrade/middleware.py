@@ -41,7 +41,8 @@ class WebSocketMiddleware:
     With ``refuse="close"``, web pages can read the refusals of ``wsgi_app`` and of the handlers:
     see :class:`Options`.
 
-    Raises ``ValueError`` for a path without a slash at its beginning.
+    Raises ``ValueError`` for a path without a slash at its beginning, and ``TypeError`` for
+    anything else than an application and a mapping of handlers.
     """
 
     def __init__(
@@ -50,6 +51,11 @@ class WebSocketMiddleware:
         handlers: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
         **options: Unpack[RouteOptions],
     ) -> None:
+        if not callable(wsgi_app) or not isinstance(handlers, Mapping):
+            raise TypeError(
+                'write WebSocketMiddleware(application, {"/path": handler}), not '
+                f"WebSocketMiddleware({wsgi_app!r}, {handlers!r})"
+            )
         self.wsgi_app = carry_out_upgrades(wsgi_app)
         for path in handlers:
             if not path.startswith("/"):

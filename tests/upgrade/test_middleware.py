@@ -59,6 +59,14 @@ def test_d9_refuses_what_can_not_be() -> None:
         WebSocketMiddleware(wsgi_app, {"/echo": echo}, no_such_option=1)  # type: ignore[call-arg]  # that is the test
 
 
+def test_what_can_be_no_application_and_no_handlers() -> None:
+    application = syncws.websocket(lambda session: None)
+    wrong: list[Any] = [(None,), ({"/echo": application},), (application, ["/echo"])]
+    for arguments in wrong:
+        with pytest.raises(TypeError, match=r'write WebSocketMiddleware\(application, {"/path"'):
+            syncws.WebSocketMiddleware(*arguments)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_the_response_of_a_middleware_ends_before_the_session_begins(late: bool) -> None:
     """OpenTelemetry's middleware ends its span at the end of the response."""
