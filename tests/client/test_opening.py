@@ -199,7 +199,7 @@ def test_no_such_host() -> None:
 
 @pytest.mark.parametrize("url", [None, b"ws://127.0.0.1/", 8000])
 def test_a_url_is_text(url: Any) -> None:
-    with pytest.raises(TypeError, match='the URL is a str, such as "wss://example.com/"'):
+    with pytest.raises(TypeError, match="the URL is a str, such as"):
         connect(url)
 
 
