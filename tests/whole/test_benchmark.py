@@ -249,10 +249,15 @@ def test_without_speedups_masks_in_python() -> None:
     assert done.stdout == "True\n"
 
 
+@pytest.fixture(scope="module")
+def folder_of_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
 @pytest.fixture(autouse=True)
-def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compile the programs into a directory that only this test uses."""
-    monkeypatch.setattr(programs, "COMPILED", tmp_path)
+def compiled(folder_of_programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile the programs once, into a directory that only this process uses."""
+    monkeypatch.setattr(programs, "COMPILED", folder_of_programs)
 
 
 @needs_gcc
@@ -419,8 +424,11 @@ def test_a_client_says_what_a_server_did_wrong(
         server.result()
 
 
-def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(programs, "COMPILED", tmp_path)
     with pytest.raises(SystemExit, match="install gcc"):
         programs.build("echo")
 
