@@ -19,7 +19,6 @@ from .wsgi import ResponseWriter, answer_request, make_environ
 if TYPE_CHECKING:
     import socket
 
-    import h11
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from ..session.common import CommonSession
@@ -109,17 +108,21 @@ class ServerConnection(threading.Thread):
             with self._lock:
                 self._answering = True
             try:
-                self._answer(request)
+                method, target = request.method, request.target
+                environ = make_environ(request, self._http, self._base_environ)
+                # A session may last for hours. h11's own headers take as much memory as the
+                # environ.
+                del request
+                self._answer(environ, method, target)
             finally:
                 with self._lock:
                     self._answering = False
             if not self._http.start_next_cycle():
                 return
 
-    def _answer(self, request: h11.Request) -> None:
+    def _answer(self, environ: WSGIEnvironment, method: bytes, target: bytes) -> None:
         started = monotonic()
-        environ = make_environ(request, self._http, self._base_environ)
-        response = ResponseWriter(self._http, request.method)
+        response = ResponseWriter(self._http, method)
         if is_websocket_request(environ) or self._only_one_request:
             # The bytes behind a WebSocket request are frames, never another HTTP request.
             self._http.closing = True
@@ -130,8 +133,8 @@ class ServerConnection(threading.Thread):
             access_logger.info(
                 '%s "%s %s %s" %d %d bytes %.3f s',
                 environ["REMOTE_ADDR"] or "unix",
-                request.method.decode("ascii"),
-                request.target.decode("ascii"),
+                method.decode("ascii"),
+                target.decode("ascii"),
                 environ["SERVER_PROTOCOL"],
                 response.status,
                 response.sent,

@@ -35,13 +35,14 @@ class WorkerConnector(Connector):
     def __init__(self, conn: Any) -> None:
         self._conn = conn
         self.socket = conn.sock
-        #: The threads of a program that uses the socket itself.
-        self.borrowed = Borrowed(conn.sock)
+        #: The threads of a program that uses the socket itself; None once a session has it.
+        self.borrowed: Borrowed | None = Borrowed(conn.sock)
         #: Whether a session has had the connection, which is shut down then.
         self.was_session = False
 
     def take_received(self) -> bytes:
-        self.borrowed.stop_observing()
+        if self.borrowed is not None:
+            self.borrowed.stop_observing()
         received: bytes = self._conn.parser.unreader.take_buffered()
         return received
 
@@ -53,6 +54,7 @@ class WorkerConnector(Connector):
                 "leave WebSocket requests alone"
             )
         self.was_session = True
+        self.borrowed = None
 
     def closed(self, session: CommonSession, sent: int) -> None:
         self.response.sent = sent

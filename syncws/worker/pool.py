@@ -25,15 +25,25 @@ RESERVE_FOR = 1.0
 
 
 class _Thread(threading.Thread):
-    """A thread of a pool. Sessions run in it: without ``Thread.run()`` and a target, the calls
-    below each session take less of its stacks."""
+    """A thread of a pool. A session that runs in it may last for hours, so little lies below it
+    on the thread's stacks, and the thread keeps its state itself."""
 
     def __init__(self, pool: Pool, name: str) -> None:
         super().__init__(name=name, daemon=True)
         self._pool = pool
+        #: Whether it has stepped out of the pool. For this thread only.
+        self.stepped_out = False
 
     def run(self) -> None:
-        self._pool.run_tasks()
+        """Run tasks until the pool does not need this thread any more."""
+        while (task := self._pool.tasks.get()) is not None:
+            try:
+                task()
+            except BaseException:
+                logger.exception("a task of the pool has raised")
+            del task  # and what it refers to
+            if not self._pool.take_back(self):
+                return
 
 
 class Pool:
@@ -48,10 +58,8 @@ class Pool:
             raise ValueError(f"HTTP needs at least one thread, set by --threads, not {size}")
         self._size = size
         self._name = name
-        # None ends a thread.
-        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        # Of each thread: whether it has stepped out.
-        self._local = threading.local()
+        #: For the pool's threads. None ends a thread.
+        self.tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         # For a thread in reserve: True to come back, False to end.
         self._calls: SimpleQueue[bool] = SimpleQueue()
         # Guards the four below. Held for a few instructions, or while a thread is started.
@@ -79,7 +87,7 @@ class Pool:
                 if not self._threads:
                     self._free += 1
                     raise
-        self._tasks.put(task)
+        self.tasks.put(task)
 
     def step_out(self, name: str) -> None:
         """Take the calling thread out of the pool until its task is over. Its name is ``name``
@@ -88,15 +96,17 @@ class Pool:
         Raises ``RuntimeError`` if it is the pool's only thread and the system can not start
         another one.
         """
+        thread = threading.current_thread()
+        assert isinstance(thread, _Thread)
         with self._lock:
             if self._threads == 1:
                 self._add_thread()
             self._threads -= 1
-            self._local.stepped_out = True
+            thread.stepped_out = True
             if not self._shut_down:
                 with contextlib.suppress(RuntimeError):  # there are others
                     self._add_thread_if_needed()
-        threading.current_thread().name = name
+        thread.name = name
 
     def shutdown(self, *, wait: Literal[False]) -> None:
         """Take no more tasks. The threads end when the tasks are done; nobody waits for that,
@@ -105,7 +115,7 @@ class Pool:
         with self._lock:
             self._shut_down = True
             for _ in range(self._threads):
-                self._tasks.put(None)
+                self.tasks.put(None)
             for _ in range(self._reserve):
                 self._calls.put(False)
 
@@ -125,28 +135,17 @@ class Pool:
         self._threads += 1
         self._free += 1
 
-    def run_tasks(self) -> None:
-        """Run tasks until the calling thread is not needed any more. The pool's threads call
-        this."""
-        while (task := self._tasks.get()) is not None:
-            try:
-                task()
-            except BaseException:
-                logger.exception("a task of the pool has raised")
-            del task  # and what it refers to
-            if not self._come_back():
-                return
-
-    def _come_back(self) -> bool:
-        """Return to the pool after a task; False if the thread is not needed any more."""
+    def take_back(self, thread: _Thread) -> bool:
+        """Take ``thread`` back after a task; False if it is not needed any more. For the thread
+        itself."""
         with self._lock:
-            if not getattr(self._local, "stepped_out", False):
+            if not thread.stepped_out:
                 self._free += 1
                 return True
             if self._shut_down:
                 return False
-            self._local.stepped_out = False
-            threading.current_thread().name = self._name
+            thread.stepped_out = False
+            thread.name = self._name
             if self._threads < self._size:
                 self._threads += 1
                 self._free += 1

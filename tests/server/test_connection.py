@@ -7,6 +7,7 @@ import re
 import socket
 from typing import Any
 
+import h11
 import pytest
 
 import syncws
@@ -14,6 +15,7 @@ from syncws.server import http1
 
 from ..support import faults
 from ..support.clients import connect, exchange, handshake
+from ..support.memory_app import calls
 from ..support.pairs import PATIENCE, frame
 
 
@@ -113,3 +115,20 @@ def test_a_handler_that_exits_ends_its_own_session() -> None:
             assert peer.expect_close() == (1011, "")
             peer.expect_end()
             peer.close_socket()
+
+
+def test_a_session_keeps_no_request_of_h11s() -> None:
+    """Its headers would take as much memory as the environ, for as long as the session lasts."""
+    kept: set[type] = set()
+
+    def handler(session: syncws.Session) -> None:
+        for call in calls():
+            kept.update(type(each) for each in call.f_locals.values())
+
+    with syncws.serve(handler, "127.0.0.1", 0) as server:
+        peer = connect(server.port, "/")
+        peer.expect_close()
+        peer.send_close()
+        peer.close_socket()
+    assert syncws.Session in kept
+    assert h11.Request not in kept
