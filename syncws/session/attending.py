@@ -277,6 +277,8 @@ class Attending:
             or self._reader.has_unparsed
             or self._reader.waits_for_handler
         )
+        if unread and self._reader.limited and self._transport.gone(self._keepalive.timeout):
+            unread = False
         return Signs(self._transport.arrived(), self._transport.acknowledged(), unread)
 
     def _give_up(self) -> None:

@@ -69,6 +69,8 @@ class Intake:
         self._discarding = False
         # A fault behind the queued messages. Guarded by read_lock.
         self._fault: Fault | None = None
+        #: Whether a limit on messages keeps the handler from receiving those that have arrived.
+        self.limited = False
         #: Until when (monotonic) the handler may receive the messages before a fault; None
         #: without one. Any thread may read it, once for each decision.
         self.fault_deadline: float | None = None

@@ -34,7 +34,9 @@ class LimitedReader(Reader):
     """Counts messages when the handler receives them.
 
     While a handler waits because of the limit, it does not read. The ping thread then reads in its
-    place: it answers pings, notices the end, and stops reading when the queue is full.
+    place: it answers pings, notices the end, and stops reading when the queue is full. From then on
+    the keepalive looks whether the peer is gone. Otherwise a peer that fills the system's buffers
+    and goes would keep its session for as long as the limit takes to receive all of that.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class LimitedReader(Reader):
         """Wait until a message may be received. Returns how many seconds of ``timeout`` are
         left."""
         deadline = None if timeout is None else monotonic() + timeout
+        limited = False
         while True:
             now = monotonic()
             self._bucket.fill(now)
@@ -89,7 +92,9 @@ class LimitedReader(Reader):
             # After the end no more messages arrive, so those that have arrived are delivered
             # without waiting.
             if wait == 0.0 or self._ending.reason is not None:
+                self.limited = limited
                 return left
+            limited = self.limited = True
             if left is not None and left < wait:
                 self._sleep(left)
                 raise TimeoutError(f"no message within {timeout} s")

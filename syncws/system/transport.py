@@ -52,6 +52,13 @@ JOIN_BELOW = 32 * 1024
 _TCP_INFO_SIZE = 136
 _BYTES_ACKED = 120
 _BYTES_RECEIVED = 128
+#: The same for fields of 4 bytes: segments without an acknowledgement (``tcpi_unacked``), and
+#: milliseconds since the last one (``tcpi_last_ack_recv``).
+_UNACKED = 24
+_LAST_ACK_RECV = 56
+
+#: The events of poll() after which the peer sends nothing more. macOS has no POLLRDHUP.
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 #: poll() takes milliseconds in 31 bits; longer waits are made of several.
 _MAX_POLL = 1_000_000.0
@@ -274,7 +281,7 @@ class Transport:
         ``acknowledged()``. Under TLS that says little: a large write counts only when all of it is
         written, and the number of unsent bytes may be the same again by chance.
         """
-        counted = self._counted_by_linux(_BYTES_ACKED)
+        counted = self._counted_by_linux(_BYTES_ACKED, 8)
         return self.acknowledged() if counted is None else counted
 
     def arrived(self) -> int:
@@ -283,11 +290,23 @@ class Transport:
         Linux counts them itself, before any thread reads them. Elsewhere, and on Unix sockets, it
         is ``received``: bytes count only when the thread that has read them runs again.
         """
-        counted = self._counted_by_linux(_BYTES_RECEIVED)
+        counted = self._counted_by_linux(_BYTES_RECEIVED, 8)
         return self.received if counted is None else counted
 
-    def _counted_by_linux(self, field: int) -> int | None:
-        """A field of ``struct tcp_info``; None if there is none."""
+    def gone(self, silence: float) -> bool:
+        """Whether the peer sends nothing more, though its bytes may lie unread.
+
+        It has ended the connection or reset it; or bytes are on their way to it, and nothing has
+        been heard of its system for ``silence`` seconds, which only Linux tells.
+        """
+        if self._poll(_GONE, (), 0):
+            return True
+        unacked = self._counted_by_linux(_UNACKED, 4)
+        heard = self._counted_by_linux(_LAST_ACK_RECV, 4)
+        return bool(unacked) and heard is not None and heard >= silence * 1000
+
+    def _counted_by_linux(self, field: int, size: int) -> int | None:
+        """A field of ``struct tcp_info``, of ``size`` bytes; None if there is none."""
         if sys.platform == "linux":
             with contextlib.suppress(OSError):  # not TCP, or closed
                 # The method of the plain socket, for TLS too.
@@ -295,7 +314,7 @@ class Transport:
                     self._sock, socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE
                 )
                 if len(info) == _TCP_INFO_SIZE:
-                    return int.from_bytes(info[field : field + 8], sys.byteorder)
+                    return int.from_bytes(info[field : field + size], sys.byteorder)
         return None
 
     def shutdown_write(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -19,10 +22,13 @@ from syncws import (
     Session,
 )
 from syncws.limits import Bucket
+from syncws.session import read_ahead
+from syncws.system.transport import _LAST_ACK_RECV, _UNACKED
 from syncws.testing import WebSocketClient
 
-from ..support.background import wait_until
-from ..support.pairs import PATIENCE, frame
+from ..support.background import Background, wait_until
+from ..support.faults import end_of_file, reset
+from ..support.pairs import PATIENCE, frame, tls_pair
 
 # The arithmetic
 
@@ -136,6 +142,70 @@ def test_f11_a_peers_close_ends_the_wait(make_session: Any, quick_stand_in: None
             received.result(PATIENCE)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("go", [reset, end_of_file])
+def test_f11_a_peer_that_fills_the_buffers_and_goes_does_not_keep_its_session(
+    make_session: Any,
+    certificate: tuple[Path, Path],
+    quick_stand_in: None,
+    go: Callable[[socket.socket], None],
+    tls: bool,
+) -> None:
+    session, peer = make_session(
+        sockets=tls_pair(certificate) if tls else None,
+        rate=Rate(1, per=600.0),
+        ping_interval=0.1,
+        timeout=0.2,
+    )
+    peer.send_bytes(1000 * frame(1, b"x" * 100))
+    received: list[str] = []
+    receiving = Background(lambda: received.extend(session))
+    wait_until(lambda: session._reader.limited and session._reader.waits_for_handler)
+    for _ in range(5):
+        peer.expect_ping()
+    assert not session.close_reason.done(), "while it is there, it is held back"
+    go(peer.socket)
+    with pytest.raises(ConnectionClosed):
+        receiving.result()
+    assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
+    assert len(received) >= read_ahead.MAX_QUEUED_MESSAGES, "what was read ahead is received"
+
+
+def test_f11_a_peer_whose_system_is_silent_does_not_keep_its_session(
+    make_session: Any, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cable was pulled: nothing arrives that would say so."""
+    session, peer = make_session(rate=Rate(1, per=600.0), ping_interval=0.1, timeout=0.2)
+    peer.send_bytes(1000 * frame(1, b"x" * 100))
+    receiving = Background(lambda: list(session))
+    wait_until(lambda: session._reader.limited and session._reader.waits_for_handler)
+    real = session._transport._counted_by_linux
+    silent = {_UNACKED: 1, _LAST_ACK_RECV: 200}
+
+    def counted(field: int, size: int) -> int | None:
+        return silent.get(field) or real(field, size)
+
+    monkeypatch.setattr(session._transport, "_counted_by_linux", counted)
+    with pytest.raises(ConnectionClosed):
+        receiving.result()
+    assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
+
+
+def test_a_slow_handler_gets_everything_from_a_peer_that_has_gone(
+    make_session: Any, quick_stand_in: None
+) -> None:
+    """Here the handler holds the peer back, and not a limit."""
+    session, peer = make_session(rate=Rate(1e6), ping_interval=0.1, timeout=0.2)
+    peer.send_bytes(1000 * frame(1, b"x" * 100))
+    wait_until(lambda: session._reader.waits_for_handler)
+    for _ in range(5):
+        peer.expect_ping()
+    peer.socket.shutdown(socket.SHUT_WR)
+    for _ in range(5):
+        peer.expect_ping()
+    assert receive_some(session, 1000) < PATIENCE
+
+
 def test_f11_a_timeout_loses_nothing_while_messages_wait(make_session: Any) -> None:
     session, peer = make_session(rate=Rate(1, per=0.2))
     peer.send("now")
@@ -187,10 +257,10 @@ def test_f11_messages_that_piled_up_are_not_a_flood(make_session: Any) -> None:
     assert [session.receive() for _ in range(10)] == [str(number) for number in range(10)]
     with pytest.raises(TimeoutError):
         session.receive(timeout=0)
-    for number in range(10):
-        peer.send(str(number))
+    # At the rate these would take a minute: a slow machine is not that slow.
+    peer.send_bytes(6000 * frame(1, b"x"))
     with pytest.raises(ConnectionClosed):
-        receive_some(session, 10)
+        receive_some(session, 6000)
 
 
 @pytest.mark.parametrize("over", ["wait", "close"])
