@@ -57,6 +57,8 @@ class Joined:
         #: without a history, and if the bus could not be read.
         self.last_id: str | None = None
         self._memberships = memberships
+        # The information of a named member, as JSON.
+        self._info = "null"
 
     def leave(self) -> None:
         """Leave the room. Does not wait, and does nothing the second time."""
@@ -132,6 +134,7 @@ class Memberships:
             if joined.member is not None:
                 infos = self._named.setdefault(room, {}).setdefault(joined.member, [])
                 infos.append(info)
+                joined._info = info
                 ticket = self._bus.set_present(room, joined.member, info)
             known = session in self._joined
             self._joined.setdefault(session, set()).add(joined)
@@ -153,12 +156,15 @@ class Memberships:
             self._bus.set_count(room, count)
             if name is not None:
                 infos = self._named[room][name]
-                infos.pop()
+                shown = infos[-1]
+                infos.remove(joined._info)
                 if not infos:
                     del self._named[room][name]
                     if not self._named[room]:
                         del self._named[room]
                     self._bus.set_present(room, name, None)
+                elif infos[-1] != shown:
+                    self._bus.set_present(room, name, infos[-1])
         if count:
             self._watcher.look(room)
         else:

@@ -267,6 +267,24 @@ def test_a_session_that_ends_leaves_by_itself(make_hub: MakeHub, make_session: M
     wait_until(lambda: hub.members("a") == [stays])  # it has ended before
 
 
+def test_f4_the_info_is_that_of_a_session_that_is_there(
+    make_hub: MakeHub, make_session: MakeSession
+) -> None:
+    """A member with several sessions: the newest of those that are left counts."""
+    hub = make_hub()
+    changes = changes_of(hub)
+    joined = [
+        hub.join("a", make_session()[0], member="ann", info=info)
+        for info in ("one", "two", "three")
+    ]
+    assert changes.get(timeout=PATIENCE)[0] == "a"
+    assert hub.presence("a") == {"ann": "three"}
+    joined[1].leave()
+    joined[2].leave()
+    wait_until(lambda: hub.presence("a") == {"ann": "one"})
+    assert changes.empty(), "nobody has come or gone"
+
+
 def test_f5_sessions_are_ended_from_any_process(
     make_hub: MakeHub, make_session: MakeSession
 ) -> None:
