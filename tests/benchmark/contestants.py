@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,8 @@ print(json.dumps([platform.python_version(), free, syncws.__compiled__]))
 
 def of_python(python: str) -> Contestant:
     """syncws as it is installed with another Python; ends the program if it is not."""
+    if shutil.which(python) is None:
+        raise SystemExit(f"{python}: no such program.")
     with TemporaryDirectory() as folder:
         asked = subprocess.run(
             [python, "-c", _WHICH_PYTHON], cwd=folder, capture_output=True, text=True, check=False

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from wsproto.extensions import PerMessageDeflate
@@ -16,6 +15,7 @@ from syncws import PreparedMessage, Session
 from syncws.protocol.deflate import Deflate
 from syncws.protocol.deflate_offers import negotiate_deflate
 from syncws.protocol.messages import Protocol
+from syncws.session import output
 
 from ..conftest import MakeSession
 from ..support import faults
@@ -197,25 +197,20 @@ def test_offers_may_be_given_up_while_they_are_written(make_session: MakeSession
     sender.result()
 
 
-class InterruptedOnce(list[Any]):
-    """A signal handler, or another thread, offers a message just before the queue is made."""
-
-    def __init__(self, offer: Callable[[], object]) -> None:
-        super().__init__()
-        self._offer: Callable[[], object] | None = offer
-
-    def append(self, made: Any) -> None:
-        if self._offer is not None:
-            offer, self._offer = self._offer, None
-            offer()
-        super().append(made)
-
-
-def test_two_first_offers_at_once_wait_in_one_queue(make_session: MakeSession) -> None:
+def test_two_first_offers_at_once_wait_in_one_queue(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session, peer = make_session(timeout=PATIENCE)
-    writer = session._writer
-    writer._queues = InterruptedOnce(lambda: session._offer(PreparedMessage("first"), 5))
-    with writer.write_lock:
+    offers = [PreparedMessage("first")]
+
+    def interrupted() -> deque[PreparedMessage]:
+        """A signal handler, or another thread, offers a message just before the queue is made."""
+        while offers:
+            session._offer(offers.pop(), 5)
+        return deque()
+
+    monkeypatch.setattr(output, "deque", interrupted)
+    with session._writer.write_lock:
         assert session._offer(PreparedMessage("second"), 5)
     session.send("last")
     assert [peer.receive() for _ in range(3)] == ["first", "second", "last"]

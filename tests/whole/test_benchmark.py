@@ -465,6 +465,8 @@ def test_another_python_is_named_by_its_build(
 def test_another_python_needs_syncws(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"python: install syncws\[gunicorn,speedups\] there"):
         of_python(python_that_prints(tmp_path, "no", status=1))
+    with pytest.raises(SystemExit, match="no such program"):
+        of_python(str(tmp_path / "absent"))
 
 
 def test_this_python_answers_what_is_asked() -> None:
