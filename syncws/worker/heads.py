@@ -102,7 +102,9 @@ def _parse(conn: Any) -> Arrived:
 
     unreader.chunk = receive
     try:
-        outcome = next(parser)
+        # next() would be a call in C, and the parser needs much of the stack, which then belongs to
+        # a session's thread.
+        outcome = parser.__next__()
     except _NotArrivedError:
         parser.req_count, parser.mesg = count, message
         unreader.buf = io.BytesIO()

@@ -13,7 +13,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 from ..system.logs import logger
 
@@ -36,12 +36,15 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         """Run tasks until the pool does not need this thread any more."""
-        while (task := self._pool.tasks.get()) is not None:
+        while (todo := self._pool.tasks.get()) is not None:
+            # The interpreter calls a method with one argument without another call of its own in
+            # C, which a partial() would be.
+            task, argument = todo
             try:
-                task()
+                task(argument)
             except BaseException:
                 logger.exception("a task of the pool has raised")
-            del task  # and what it refers to
+            del todo, task, argument  # and what they refer to
             if not self._pool.take_back(self):
                 return
 
@@ -59,7 +62,7 @@ class Pool:
         self._size = size
         self._name = name
         #: For the pool's threads. None ends a thread.
-        self.tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self.tasks: SimpleQueue[tuple[Callable[[Any], object], Any] | None] = SimpleQueue()
         # For a thread in reserve: True to come back, False to end.
         self._calls: SimpleQueue[bool] = SimpleQueue()
         # Guards the four below. Held for a few instructions, or while a thread is started.
@@ -71,8 +74,9 @@ class Pool:
         self._free = 0
         self._shut_down = False
 
-    def submit(self, task: Callable[[], object]) -> None:
-        """Have a thread call ``task()``, which has to tell its result itself, and must not raise.
+    def submit(self, task: Callable[[Any], object], argument: Any) -> None:
+        """Have a thread call ``task(argument)``. It has to tell its result itself, and must not
+        raise.
 
         Raises ``RuntimeError`` after ``shutdown()``, and if the pool has no thread and the
         system can not start one.
@@ -87,7 +91,7 @@ class Pool:
                 if not self._threads:
                     self._free += 1
                     raise
-        self.tasks.put(task)
+        self.tasks.put((task, argument))
 
     def step_out(self, name: str) -> None:
         """Take the calling thread out of the pool until its task is over. Its name is ``name``

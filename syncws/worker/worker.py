@@ -276,7 +276,7 @@ class WebSocketWorker(ThreadWorker):
 
     def enqueue_req(self, conn: Any) -> None:
         try:
-            self._pool.submit(partial(self._handle, conn))
+            self._pool.submit(self._handle, conn)
         except RuntimeError as exc:  # the system has no thread, and the pool has none yet
             conn.close()
             self._count_closed()

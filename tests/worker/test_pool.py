@@ -39,7 +39,7 @@ def submit(pool: Pool, function: Callable[..., Any], *args: Any) -> Future[Any]:
     """Have the pool call ``function(*args)``."""
     future: Future[Any] = Future()
 
-    def task() -> None:
+    def task(_: object) -> None:
         try:
             result = function(*args)
         except BaseException as exc:  # noqa: BLE001  # the future passes it on
@@ -47,7 +47,7 @@ def submit(pool: Pool, function: Callable[..., Any], *args: Any) -> Future[Any]:
         else:
             future.set_result(result)
 
-    pool.submit(task)
+    pool.submit(task, None)
     return future
 
 
@@ -69,8 +69,8 @@ def test_a_task_that_raises_costs_no_thread(
 ) -> None:
     pool = make(1)
     thread = submit(pool, threading.current_thread).result(PATIENCE)
-    pool.submit(partial(divmod, 1, 0))
-    pool.submit(partial(exit, 0))
+    pool.submit(partial(divmod, 1), 0)
+    pool.submit(exit, 0)
     assert submit(pool, threading.current_thread).result(PATIENCE) is thread
     assert caplog.text.count("a task of the pool has raised") == 2
     assert "ZeroDivisionError" in caplog.text
