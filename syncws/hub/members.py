@@ -44,8 +44,22 @@ class Member:
     ``join()`` returns.
     """
 
+    __slots__ = (
+        "_has",
+        "_held",
+        "_lock",
+        "_overflowed",
+        "_rooms",
+        "joins",
+        "live",
+        "offer",
+        "session",
+        "token",
+    )
+
     def __init__(self, session: Session, rooms: Rooms) -> None:
         self.session = session
+        self.offer = session._offer
         self.token = token_of(session)
         #: How many times the session has joined the room. Guarded by the rooms' lock.
         self.joins = 0
@@ -179,8 +193,15 @@ class Rooms:
         without: frozenset[bytes],
     ) -> None:
         """Send a message to the members, except those with these tokens."""
+        queue = self.queue
         for member in self._rooms.get(room, {}).values():
-            if member.token not in without:
+            if member.token in without:
+                continue
+            if member.live and position is None:
+                # As member.deliver(): nothing is called here that is not needed for each member.
+                if not member.offer(message, queue):
+                    self._make_room(member.session, message)
+            else:
                 member.deliver(message, position)
 
     def tokens(self, room: str) -> frozenset[bytes]:
@@ -200,8 +221,11 @@ class Rooms:
                 member.session._start_closing(reason)
 
     def offer(self, session: Session, message: PreparedMessage) -> None:
-        if session._offer(message, self.queue):
-            return
+        if not session._offer(message, self.queue):
+            self._make_room(session, message)
+
+    def _make_room(self, session: Session, message: PreparedMessage) -> None:
+        """The session's queue is full: do what the hub's policy says."""
         dropped = 1
         if self._on_full == "drop_oldest":
             # Meanwhile the session takes messages out of the queue, and other threads put some in.

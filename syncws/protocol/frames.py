@@ -72,6 +72,8 @@ class FrameBounds:
     one.
     """
 
+    __slots__ = ("_header", "_payload", "at_start")
+
     def __init__(self) -> None:
         self._header = b""
         # Bytes of the payload that are still to come; None until the header is whole.

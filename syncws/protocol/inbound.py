@@ -33,6 +33,31 @@ __all__ = ["Inbound"]
 class Inbound:
     """Parses what one side receives; ``client`` says whether that side is the client."""
 
+    __slots__ = (
+        "_between",
+        "_binary",
+        "_bounds",
+        "_decoder",
+        "_fast",
+        "_frame_size",
+        "_mask_bit",
+        "_masked",
+        "_max_frame_size",
+        "_max_message_size",
+        "_max_short",
+        "_message_size",
+        "_parsed",
+        "_plain",
+        "_received",
+        "_short_header",
+        "_text",
+        "close_received",
+        "exhausted",
+        "expected_bytes",
+        "failed",
+        "streaming",
+    )
+
     def __init__(
         self,
         frames: FrameProtocol,

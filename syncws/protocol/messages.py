@@ -26,6 +26,8 @@ class Protocol(Outbound):
     wsproto.
     """
 
+    __slots__ = ("client",)
+
     def __init__(
         self,
         *,

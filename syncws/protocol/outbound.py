@@ -34,6 +34,16 @@ class Outbound(Inbound):
     The two halves are one chain of classes, since a compiled class has a single base.
     """
 
+    __slots__ = (
+        "_deflate",
+        "_encoder",
+        "_masking",
+        "_shares_frames",
+        "close_sent",
+        "fragmenting",
+        "messages_sent",
+    )
+
     def __init__(
         self,
         frames: FrameProtocol,
@@ -55,6 +65,8 @@ class Outbound(Inbound):
         self._encoder = frames
         self._masking = masking
         self._deflate = deflate
+        # Whether the frame of a prepared message goes out as it is.
+        self._shares_frames = not masking and deflate is None
         #: Whether a fragmented message is being sent.
         self.fragmenting = False
         self.messages_sent = 0
@@ -92,6 +104,9 @@ class Outbound(Inbound):
 
     def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
         """As ``message()``, for a message that has been encoded once for many sessions."""
+        if self._shares_frames and not self.fragmenting:
+            self.messages_sent += 1
+            return message.frame, b""
         if self._masking:
             return b"".join(self.message(message.data)), b""  # each frame has its own key
         if self.fragmenting:

@@ -65,6 +65,24 @@ class _Plan(NamedTuple):
 class Attending:
     """Attends to one session. After a change to ``keepalive``, call ``Wakeup.set()``."""
 
+    __slots__ = (
+        "_caught_up_at",
+        "_ender",
+        "_ending",
+        "_keepalive",
+        "_lock",
+        "_name",
+        "_pings",
+        "_published",
+        "_reader",
+        "_scheduled",
+        "_thread",
+        "_transport",
+        "_wakeup",
+        "_writer",
+        "release",
+    )
+
     def __init__(
         self,
         reader: Reader,

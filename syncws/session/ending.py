@@ -55,6 +55,21 @@ _FORKED_CLIENT = CloseReason(
 class Ending:
     """Whether a session is ending, why, and by which deadline. Any thread may use it."""
 
+    __slots__ = (
+        "_client",
+        "_close_received",
+        "_close_sent",
+        "_closed",
+        "_lock",
+        "_published",
+        "_session",
+        "_transport",
+        "_wakeup",
+        "deadline",
+        "finished",
+        "reason",
+    )
+
     def __init__(
         self, session: BaseSession, transport: Transport, wakeup: Wakeup, *, client: bool = False
     ) -> None:

@@ -39,6 +39,24 @@ __all__ = ["Intake"]
 class Intake:
     """What every reading thread does; ``Reader`` adds what the handler needs."""
 
+    __slots__ = (
+        "_close_timeout",
+        "_discarding",
+        "_ending",
+        "_fault",
+        "_pings",
+        "_protocol",
+        "_queue",
+        "_read_ahead",
+        "_reading_thread",
+        "_transport",
+        "_wakeup",
+        "_writer",
+        "fault_deadline",
+        "limited",
+        "read_lock",
+    )
+
     def __init__(
         self,
         protocol: Protocol,

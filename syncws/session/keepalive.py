@@ -27,6 +27,17 @@ class Keepalive:
     """The state of one session's keepalive. Guarded by the attending lock, except that any thread
     may set ``interval`` and ``timeout``."""
 
+    __slots__ = (
+        "_acknowledged",
+        "_alive_at",
+        "_last_ping_at",
+        "_ping_ends_at",
+        "_received",
+        "_unread",
+        "interval",
+        "timeout",
+    )
+
     def __init__(self, interval: float | None, timeout: float) -> None:
         #: Seconds between pings; None for no pings.
         self.interval = interval

@@ -39,6 +39,8 @@ class LimitedReader(Reader):
     and goes would keep its session for as long as the limit takes to receive all of that.
     """
 
+    __slots__ = ("_bucket", "_counting", "_exceeded", "_rate")
+
     def __init__(
         self,
         rate: Rate,

@@ -41,6 +41,25 @@ class Output:
     """The slots of a session, and its frames on their way into the socket. Every method may be
     called from any thread."""
 
+    __slots__ = (
+        "_backlog",
+        "_blocked",
+        "_blocked_at",
+        "_close_wanted",
+        "_close_written",
+        "_ending",
+        "_pong",
+        "_protocol",
+        "_queues",
+        "_transport",
+        "_waiting",
+        "_wakeup",
+        "_writing_thread",
+        "blocked_since",
+        "broken",
+        "write_lock",
+    )
+
     def __init__(
         self, protocol: Protocol, transport: Transport, ending: Ending, wakeup: Wakeup
     ) -> None:
@@ -94,7 +113,7 @@ class Output:
         Returns False when ``room`` messages wait already. A session that is ending takes
         everything, and sends nothing.
         """
-        if not self.write_lock.acquire(blocking=False):
+        if not self.write_lock.acquire(False):
             return self._queue(message, room)
         try:
             if self._ending.reason is not None or self.broken is not None:
@@ -109,7 +128,10 @@ class Output:
             self.broken = exc
         finally:
             self.write_lock.release()
-            if self._control_waits():
+            # As _control_waits(), for the usual case that nothing does.
+            if (
+                self._pong or self._backlog or self._close_wanted or self._waiting
+            ) and self._control_waits():
                 self.flush_control()
         return True
 

@@ -35,6 +35,8 @@ class Pings:
     call every method except ``publish()``.
     """
 
+    __slots__ = ("_lock", "_outstanding", "_results", "latency")
+
     def __init__(self) -> None:
         # Guards both queues. Held for a few instructions, never during I/O. Reentrant, because a
         # signal handler may send a ping in the thread that it has interrupted here.

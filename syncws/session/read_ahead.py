@@ -30,6 +30,8 @@ class ReadAhead:
     """Messages and parts of messages, in order. At any time, at most one thread calls ``put()``
     and at most one calls ``take()``."""
 
+    __slots__ = ("_bytes_put", "_bytes_taken", "messages")
+
     def __init__(self) -> None:
         #: The oldest first. Any thread may see whether there are any. The first ``put()`` makes
         #: the queue.

@@ -49,6 +49,16 @@ SECOND_READER = (
 class Reader(Intake):
     """The receiving half of a session."""
 
+    __slots__ = (
+        "_arrived_after",
+        "_read_at",
+        "_stream",
+        "_unwaited",
+        "absence_watched",
+        "messages",
+        "receiving",
+    )
+
     def __init__(
         self,
         protocol: Protocol,

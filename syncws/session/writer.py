@@ -47,6 +47,8 @@ class Writer(Output):
     peer reads.
     """
 
+    __slots__ = ("_fragmenting_thread", "_message_lock")
+
     def __init__(
         self, protocol: Protocol, transport: Transport, ending: Ending, wakeup: Wakeup
     ) -> None:

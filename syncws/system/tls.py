@@ -41,6 +41,8 @@ class TlsTransport(Transport):
     direction that OpenSSL needs, whatever direction its caller names.
     """
 
+    __slots__ = ("_blocked_writers", "_receive_wants_write", "_send_wants_read", "_tls_lock")
+
     _sock: ssl.SSLSocket
 
     def _prepare(self) -> None:

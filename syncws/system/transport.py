@@ -89,6 +89,8 @@ class Transport:
     ``wait()``.
     """
 
+    __slots__ = ("_read_size", "_sock", "received", "sent")
+
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_size = SMALL_READ_SIZE

@@ -34,6 +34,8 @@ class Wakeup:
     change.
     """
 
+    __slots__ = ("_fds", "_lock", "call", "is_set")
+
     def __init__(self) -> None:
         self.is_set = False
         #: ``set()`` calls this when no thread waits at ``fileno()``.

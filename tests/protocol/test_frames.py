@@ -134,7 +134,8 @@ def test_a_close_of_a_normal_end_is_left_to_nobody(
     client: bool, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     protocol = Protocol(client=client, max_message_size=LIMIT)
-    monkeypatch.setattr(protocol, "_next_other", None)
+    wsproto = protocol._decoder
+    monkeypatch.setattr(wsproto, "receive_bytes", lambda _: pytest.fail("wsproto parses it"))
     payload = code.to_bytes(2, "big") + "bye ä".encode()
     protocol.receive_data(
         frame(1, b"last", masked=not client) + frame(8, payload, masked=not client)

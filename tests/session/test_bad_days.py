@@ -19,6 +19,7 @@ import pytest
 import syncws
 from syncws import PreparedMessage, Session
 from syncws.session import attending, intake, read_ahead
+from syncws.session.keepalive import Keepalive
 from syncws.system.tls import TlsTransport
 
 from ..conftest import MakeSession
@@ -120,14 +121,13 @@ def test_a_pong_that_is_parsed_while_the_peer_is_judged_counts(
 ) -> None:
     """The handler comes to the pong after the ping has been found unanswered."""
     session, peer = make_session(ping_interval=0.1, timeout=0.3)
-    keepalive = session._keepalive
 
     def dead_and_answered(*_: object) -> bool:
         for ping in list(session._pings._outstanding):
             session._pings.answered(ping.payload)
         return True
 
-    monkeypatch.setattr(keepalive, "is_dead", dead_and_answered)
+    monkeypatch.setattr(Keepalive, "is_dead", dead_and_answered)
     for _ in range(5):
         peer.expect_ping()
     assert not session.close_reason.done()

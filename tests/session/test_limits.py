@@ -23,7 +23,7 @@ from syncws import (
 )
 from syncws.limits import Bucket
 from syncws.session import read_ahead
-from syncws.system.transport import _LAST_ACK_RECV, _UNACKED
+from syncws.system.transport import _LAST_ACK_RECV, _UNACKED, Transport
 from syncws.testing import WebSocketClient
 
 from ..support.background import Background, wait_until
@@ -171,21 +171,27 @@ def test_f11_a_peer_that_fills_the_buffers_and_goes_does_not_keep_its_session(
     assert len(received) >= read_ahead.MAX_QUEUED_MESSAGES, "what was read ahead is received"
 
 
+class OfSilentSystem(Transport):
+    """The peer's system stops answering when ``silent`` is set."""
+
+    silent = False
+
+    def _counted_by_linux(self, field: int, size: int) -> int | None:
+        told = {_UNACKED: 1, _LAST_ACK_RECV: 200} if self.silent else {}
+        return told.get(field) or super()._counted_by_linux(field, size)
+
+
 def test_f11_a_peer_whose_system_is_silent_does_not_keep_its_session(
-    make_session: Any, quick_stand_in: None, monkeypatch: pytest.MonkeyPatch
+    make_session: Any, quick_stand_in: None
 ) -> None:
     """Its cable was pulled: nothing arrives that would say so."""
-    session, peer = make_session(rate=Rate(1, per=600.0), ping_interval=0.1, timeout=0.2)
+    session, peer = make_session(
+        transport=OfSilentSystem, rate=Rate(1, per=600.0), ping_interval=0.1, timeout=0.2
+    )
     peer.send_bytes(1000 * frame(1, b"x" * 100))
     receiving = Background(lambda: list(session))
     wait_until(lambda: session._reader.limited and session._reader.waits_for_handler)
-    real = session._transport._counted_by_linux
-    silent = {_UNACKED: 1, _LAST_ACK_RECV: 200}
-
-    def counted(field: int, size: int) -> int | None:
-        return silent.get(field) or real(field, size)
-
-    monkeypatch.setattr(session._transport, "_counted_by_linux", counted)
+    session._transport.silent = True
     with pytest.raises(ConnectionClosed):
         receiving.result()
     assert session.close_reason.result(PATIENCE).cause == "ping_timeout"
