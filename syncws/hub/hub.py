@@ -24,7 +24,7 @@ from .bus import Bus, MemoryBus, MisuseError
 from .figures import HUBS, Figures
 from .history import History, to_message
 from .joining import Joined, Memberships
-from .members import OnFull, Rooms, token_of
+from .members import OnFull, Rooms, check_session, token_of
 from .presence import OnPresence, Watcher
 from .sending import Courier
 from .wire import Envelope, Position
@@ -176,8 +176,7 @@ class Hub:
         history. Raises ``RuntimeError`` if the system has no thread left. While it sends the
         messages that were missed, it raises what ``session.send()`` raises.
         """
-        if not isinstance(session, Session):
-            raise TypeError(f"a member of a room is a Session, not {session!r}")
+        check_session("a member of a room is a Session", session)
         _check_name(room)
         if after and self._history is None:
             raise ValueError("after= needs a history: Hub(history=syncws.History())")
@@ -381,8 +380,7 @@ def _check_number(name: str, value: int) -> None:
 def _excluded(session: Session | None) -> bytes:
     if session is None:
         return wire.NOBODY
-    if not isinstance(session, Session):
-        raise TypeError(f"exclude is a Session, or None, not {session!r}")
+    check_session("exclude is a Session, or None", session)
     return token_of(session)
 
 

@@ -14,10 +14,11 @@ from typing import Literal
 
 from ..close import CloseCode, CloseReason
 from ..protocol.prepared import PreparedMessage
+from ..session.raw import RawSession
 from ..session.session import Session
 from .wire import TOKEN, Position
 
-__all__ = ["Member", "OnFull", "Rooms", "token_of"]
+__all__ = ["Member", "OnFull", "Rooms", "check_session", "token_of"]
 
 OnFull = Literal["disconnect", "drop_oldest", "drop_newest"]
 
@@ -34,6 +35,17 @@ def token_of(session: Session) -> bytes:
         if token is None:
             token = _tokens[session] = os.urandom(TOKEN)
         return token
+
+
+def check_session(rule: str, session: object) -> None:
+    """Raise ``TypeError`` with the rule if ``session`` is not a ``Session``."""
+    if isinstance(session, RawSession):
+        raise TypeError(
+            f"{rule}, not a raw one: a hub sends messages, and a raw session has frames; leave "
+            "raw=True out, or send the frames yourself"
+        )
+    if not isinstance(session, Session):
+        raise TypeError(f"{rule}, not {session!r}")
 
 
 class Member:

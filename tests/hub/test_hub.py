@@ -142,8 +142,13 @@ def test_what_is_no_message_and_who_can_be_no_member(raw_and_peer: tuple[RawSess
         with pytest.raises(TypeError, match="a message for many is str or bytes-like"):
             hub.send("room", message)  # type: ignore[arg-type]  # as a user might
     member: Any = raw_and_peer[0]
-    with pytest.raises(TypeError, match="a member of a room is a Session"), hub.join("a", member):
-        pass
+    with pytest.raises(TypeError, match=r"is a Session, not a raw one: .* leave raw=True out"):
+        hub.join("a", member)
+    with pytest.raises(TypeError, match=r"exclude is .* not a raw one: .* leave raw=True out"):
+        hub.send("a", "x", exclude=member)
+    member = object()
+    with pytest.raises(TypeError, match="a member of a room is a Session, not <object"):
+        hub.join("a", member)
     assert hub.members("a") == []
 
 
