@@ -94,7 +94,7 @@ class Options:
     #: key; anything that can be the key of a dict. None does not count. With ``max_sessions``.
     sessions_per: Callable[[WSGIEnvironment], Hashable] | None = None
 
-    #: How many sessions each of these may have open in a process; beyond that requests are
+    #: How many sessions each client may have open in a process. Beyond that, requests are
     #: answered with 429. Routes that have the same function share the count.
     max_sessions: int | None = None
 

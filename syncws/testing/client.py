@@ -36,19 +36,19 @@ class WebSocketClient:
         with WebSocketClient(app).connect("/echo") as peer:
             ...
 
-    ``headers`` are sent with each request, and ``environ`` is added to each
-    environ, as a server or a proxy would. ``cookies`` are a mapping of names to
-    values, or another test client, Flask's (Werkzeug's) or Django's, of which
-    the cookies are sent as they are when a session is opened: log in there.
-    ``host`` is the Host: None is the host of Django's test client, ``"testserver"`` for a
-    Django application, and ``"localhost"`` for any other. ``secure`` makes it ``https``.
+    ``headers`` are sent with each request. ``environ`` is added to each environ,
+    as a server or a proxy would do. ``cookies`` is a mapping of names to values,
+    or a test client of Flask, Werkzeug or Django: log in there, and its cookies
+    at that moment are sent when you open a session. ``host`` is the Host. If it
+    is None, it is that of Django's test client, ``"testserver"`` for a Django
+    application, and ``"localhost"`` for any other. ``secure`` makes it ``https``.
 
-    ``timeout`` is how many seconds, real ones, are waited for anything at most.
-    With ``raise_exceptions=False`` what a handler raises is not raised in the
-    test, which sees the session closed with 1011, as a real client does. Nor is
-    what a Django view raises: the test sees the page that Django answers with.
+    ``timeout`` is how many real seconds each call waits at most. With
+    ``raise_exceptions=False``, an exception of the handler is not raised in the
+    test: the test sees the session closed with 1011, as a real client does. If a
+    Django view raises, the test sees the page that Django answers with.
 
-    For any thread; each connection is independent of the others.
+    Any thread may call every method. Connections do not depend on each other.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class WebSocketClient:
         """Open a session at ``path``, which may have a query.
 
         ``subprotocols`` and ``compression`` are offered. ``answer_pings`` and
-        ``answer_close`` say whether the peer answers them, from the beginning.
+        ``answer_close`` say whether the peer answers pings and the Close.
 
         Raises ``HandshakeError``, with ``status``, ``headers`` and ``body``, if the
         application refuses. Raises the application's own exception, if there is one,
