@@ -114,8 +114,11 @@ print(json.dumps([platform.python_version(), free, syncws.__compiled__]))
 
 def of_python(python: str) -> Contestant:
     """syncws as it is installed with another Python; ends the program if it is not."""
-    if shutil.which(python) is None:
+    found = shutil.which(python)
+    if found is None:
         raise SystemExit(f"{python}: no such program.")
+    # It is started in another folder than this one.
+    python = str(Path(found).absolute())
     with TemporaryDirectory() as folder:
         asked = subprocess.run(
             [python, "-c", _WHICH_PYTHON], cwd=folder, capture_output=True, text=True, check=False

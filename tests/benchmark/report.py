@@ -31,8 +31,8 @@ another, in turns forwards and backwards; a ratio is taken within a round. Shown
 the rounds, with the least and the most of them.
 
 Messages are binary. Limits on the size of messages are raised; everything else is as each library
-has it by default. That includes keepalive: syncws, websockets and uvicorn
-send pings, flask-sock and picows do not unless told to. syncws and flask-sock run under gunicorn
+has it by default. That includes keepalive: syncws, websockets and uvicorn send pings, flask-sock
+and picows do not unless told to. syncws and flask-sock run under gunicorn
 with one worker, syncws as plain WSGI and with 4 threads for HTTP, flask-sock on `gthread` with
 1,100 threads, since each of its sessions takes one. websockets is its threaded server. uvicorn and
 picows run on asyncio's own event loop; granian and gunicorn's ASGI worker run the application of
@@ -221,9 +221,9 @@ def markdown(rounds: list[Round], rows: list[Row], seconds: float) -> str:
     """The whole report."""
     parts = [
         "# Benchmark",
-        "Written by `python -m tests.benchmark --write`, which needs gcc, two cores and "
-        "`pip install -e '.[benchmark]'`. A bar is the median of the rounds, the line in it "
-        "reaches from the least to the most.",
+        "Written by `python -m tests.benchmark --write`, which needs gcc, libssl-dev, zlib1g-dev, "
+        "nginx, two cores and `pip install -e '.[benchmark]'`. A bar is the median of the rounds, "
+        "the line in it reaches from the least to the most.",
         f"{len(rounds)} rounds, {seconds:g} s for each measurement. {machine(rows)}",
     ]
     for question in questions(rows):
