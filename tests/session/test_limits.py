@@ -109,10 +109,17 @@ def receive_some(session: Session, number: int) -> float:
 
 def test_f11_over_wait_receive_waits(make_session: Any) -> None:
     session, peer = make_session(rate=Rate(10, per=0.1, burst=5))
-    for number in range(20):
-        peer.send(str(number))
-    assert receive_some(session, 5) < 0.1, "a burst"
-    assert receive_some(session, 15) >= 0.14, "the others, one in 10 ms"
+    peer.send_bytes(20 * frame(1, b"x"))
+    assert receive_some(session, 20) >= 0.14, "a burst, and the others, one in 10 ms"
+
+
+def test_f11_a_burst_does_not_wait(make_session: Any) -> None:
+    session, peer = make_session(rate=Rate(1, per=600.0, burst=5))
+    peer.send_bytes(6 * frame(1, b"x"))
+    for _ in range(5):
+        assert session.receive(PATIENCE) == "x"
+    with pytest.raises(TimeoutError):
+        session.receive(timeout=0.05)
 
 
 def test_f11_pings_are_answered_while_messages_wait(
@@ -213,13 +220,14 @@ def test_a_slow_handler_gets_everything_from_a_peer_that_has_gone(
 
 
 def test_f11_a_timeout_loses_nothing_while_messages_wait(make_session: Any) -> None:
-    session, peer = make_session(rate=Rate(1, per=0.2))
+    session, peer = make_session(rate=Rate(1, per=600.0))
     peer.send("now")
     peer.send("later")
     assert session.receive() == "now"
     for timeout in (0, 0.05):
         with pytest.raises(TimeoutError, match=f"no message within {timeout}"):
             session.receive(timeout)
+    session._reader._bucket.fill(monotonic() + 600.0)
     assert session.receive(timeout=PATIENCE) == "later"
 
 
