@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from ..close import CloseCode, CloseReason
 from ..protocol.events import Fault, Part, PeerClose, Ping, Pong
 from ..system.deadline import Deadline, bounded
+from ..system.stack import is_on_stack
 from ..system.transport import BrokenError, DeadlineError
 from .read_ahead import MAX_UNFINISHED_BYTES, ReadAhead
 
@@ -209,6 +210,13 @@ class Intake:
     def is_read_by_this_thread(self) -> bool:
         """Whether the calling thread holds read_lock: a signal handler has interrupted it."""
         return self._reading_thread == threading.get_ident()
+
+    def is_interrupted(self) -> bool:
+        """As ``is_read_by_this_thread()``, also while the lock is held and its thread is not
+        noted yet. Not for the methods of this object."""
+        return self.is_read_by_this_thread() or (
+            self._reading_thread == 0 and self.read_lock.locked() and is_on_stack(self)
+        )
 
     def read_to_the_end(self, deadline: float) -> None:
         """Read until the closing handshake is over, or until ``deadline`` (monotonic).

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..close import CloseCode, CloseReason
+from ..system.stack import is_on_stack
 from ..system.transport import BrokenError, DeadlineError
 
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ class Output:
         """Whether the calling thread is in a call that writes: a signal handler has
         interrupted it."""
         return self._writing_thread == threading.get_ident()
+
+    def is_interrupted(self) -> bool:
+        """As ``is_written_by_this_thread()``, also in calls that do not wait, and while the lock
+        is held and its thread is not noted yet. Not for the methods of this object."""
+        return self.is_written_by_this_thread() or (
+            self._writing_thread == 0 and self.write_lock.locked() and is_on_stack(self)
+        )
 
     def offer(self, message: PreparedMessage, room: int) -> bool:
         """Write a message without waiting, or let it wait until the peer reads.

@@ -350,7 +350,7 @@ class Session(CommonSession):
     def _is_used_by_this_thread(self) -> bool:
         """Whether this is a signal handler that has interrupted a call of this session, which
         holds locks. Waiting for that call would last until the deadline."""
-        return self._reader.is_read_by_this_thread() or self._writer.is_written_by_this_thread()
+        return self._reader.is_interrupted() or self._writer.is_interrupted()
 
     def _broken(self, error: BrokenError) -> ConnectionClosed:
         """Writing failed. The peer may have sent the reason before."""

@@ -1,41 +1,13 @@
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from itertools import count
-from typing import Any
 
 import pytest
 
 from syncws.system.latch import Latch
 
 from ..support.background import Background
-
-
-def at_step(number: int, interrupt: Callable[[], object], call: Callable[[], object]) -> bool:
-    """Run ``call`` and, at its step of that number, ``interrupt`` in the same thread, as Python
-    runs a signal handler. Return whether ``call`` has so many steps."""
-    steps = count()
-    interrupted = False
-
-    def trace(frame: Any, event: str, arg: object) -> Any:
-        nonlocal interrupted
-        frame.f_trace_opcodes = True
-        if event == "opcode" and next(steps) == number:
-            interrupted = True
-            interrupt()
-        return trace
-
-    def run() -> None:
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            call()
-        finally:
-            sys.settrace(before)
-
-    Background(run).result()
-    return interrupted
+from ..support.steps import at_step
 
 
 def test_what_is_set() -> None:

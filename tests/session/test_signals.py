@@ -1,0 +1,58 @@
+"""``close()`` in a signal handler, at each step around the locks of the call that it interrupts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+
+import syncws
+from syncws.session.reader import Reader
+from syncws.session.writer import Writer
+
+from ..support.pairs import PATIENCE
+from ..support.serving import echo
+from ..support.steps import at_step
+
+pytestmark = pytest.mark.skipif(
+    syncws.__compiled__, reason="compiled code has no steps: no signal handler runs inside it"
+)
+
+
+def receive(session: syncws.Session) -> None:
+    session.send("hello")
+    session.receive(PATIENCE)
+
+
+def send(session: syncws.Session) -> None:
+    session.send("hello")
+
+
+def offer(session: syncws.Session) -> None:
+    session._offer(syncws.PreparedMessage("hello"), 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "inside"), [(receive, Reader._receive), (send, Writer.send), (offer, Writer.offer)]
+)
+def test_close_never_waits_for_the_call_that_it_interrupts(
+    call: Callable[[syncws.Session], None], inside: Any
+) -> None:
+    def calling(session: syncws.Session) -> None:
+        with contextlib.suppress(syncws.ConnectionClosed):
+            call(session)
+
+    with syncws.serve(echo, "127.0.0.1") as server:
+        for number in count():
+            url = f"ws://127.0.0.1:{server.port}/"
+            with syncws.connect(url, close_timeout=6 * PATIENCE) as session:
+                # at_step() waits for less than close_timeout.
+                steps = at_step(number, session.close, partial(calling, session), inside.__code__)
+                if not steps:
+                    break
+                assert session.wait_closed(PATIENCE).code == 1000
+    assert number > 20
