@@ -3,8 +3,9 @@
 Most messages arrive whole in one frame, masked by a client and not by a server. All messages
 without compression are sent whole in one frame. The few lines here take a quarter of the time that
 a general parser takes for these *plain* frames. Most sessions end with a Close of a code for a
-normal end. wsproto parses every other frame: other control frames, fragments, extensions and
-faults. Property tests compare the two.
+normal end. An idle session receives only Pongs; wsproto's calls for one go deeper than all others,
+and the session's thread would keep one more page of memory. wsproto parses every other frame: other
+Closes, fragments, extensions and faults. Property tests compare the two.
 
 Pure: no I/O, no threads, no clock.
 """
@@ -30,12 +31,15 @@ __all__ = [
     "data_header",
     "plain_close_at",
     "plain_frame_at",
+    "plain_ping_or_pong_at",
 ]
 
 #: The first byte of a whole message in one frame, without extensions.
 FIN_TEXT: Final = 0x81
 FIN_BINARY: Final = 0x82
 _FIN_CLOSE: Final = 0x88
+_FIN_PING: Final = 0x89
+_FIN_PONG: Final = 0x8A
 _MASKED: Final = 0x80
 #: The largest payload whose size stands in the second byte of a frame.
 SHORT: Final = 125
@@ -225,6 +229,25 @@ def plain_close_at(data: bytes, start: int, *, masked: bool = True) -> tuple[int
         return code, content[2:].decode()
     except UnicodeDecodeError:
         return None
+
+
+def plain_ping_or_pong_at(
+    data: bytes, start: int, *, masked: bool = True
+) -> tuple[bool, bytes, int] | None:
+    """The Ping or Pong at ``start``, if it has arrived whole: whether it is a Ping, its payload,
+    and where it ends. Returns None for every other frame."""
+    first = data[start]
+    payload = start + (6 if masked else 2)
+    if first not in (_FIN_PING, _FIN_PONG) or len(data) < payload:
+        return None
+    size = data[start + 1] - (_MASKED if masked else 0)
+    end = payload + size
+    if not 0 <= size <= SHORT or len(data) < end:
+        return None
+    content = data[payload:end]
+    if masked:
+        content = mask(content, data[payload - 4 : payload])
+    return first == _FIN_PING, content, end
 
 
 def close_frame(code: int, reason: str) -> bytes | None:

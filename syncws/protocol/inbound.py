@@ -24,6 +24,7 @@ from .frames import (
     PlainFrame,
     plain_close_at,
     plain_frame_at,
+    plain_ping_or_pong_at,
 )
 from .masking import mask
 
@@ -201,6 +202,10 @@ class Inbound:
         received, start = self._received, self._parsed
         found = plain_frame_at(received, start, masked=self._masked)
         if found is None:
+            ping_or_pong = plain_ping_or_pong_at(received, start, masked=self._masked)
+            if ping_or_pong is not None:
+                is_ping, content, self._parsed = ping_or_pong
+                return Ping(content) if is_ping else Pong(content)
             close = plain_close_at(received, start, masked=self._masked)
             return self._next_other() if close is None else self._take_close(*close)
         payload, size = found

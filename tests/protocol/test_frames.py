@@ -7,10 +7,16 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol
 
 from syncws.close import CloseCode
-from syncws.protocol.events import Event, Fault, Part, PeerClose
-from syncws.protocol.frames import PlainFrame, data_header, plain_frame_at
+from syncws.protocol.events import Event, Fault, Part, PeerClose, Ping, Pong
+from syncws.protocol.frames import (
+    PlainFrame,
+    data_header,
+    plain_frame_at,
+    plain_ping_or_pong_at,
+)
 from syncws.protocol.messages import Protocol
 
 from ..support.faults import splits
@@ -232,3 +238,31 @@ def test_a_message_that_comes_byte_by_byte_takes_no_more_memory(opcode: int) -> 
     assert isinstance(message, (str, bytes))
     assert len(message) == 50_000
     assert peak < 6 * 50_000
+
+
+@pytest.mark.parametrize("client", [False, True])
+def test_whole_pings_and_pongs_are_not_left_to_wsproto(
+    monkeypatch: pytest.MonkeyPatch, client: bool
+) -> None:
+    monkeypatch.setattr(FrameProtocol, "receive_bytes", pytest.fail)
+    protocol = Protocol(client=client, max_message_size=1)
+    parts = [(9, b""), (10, b"x" * 125), (2, b"m"), (10, b"8 bytes.")]
+    protocol.receive_data(b"".join(frame(code, text, masked=not client) for code, text in parts))
+    events = [protocol.next_event() for _ in parts]
+    assert events == [Ping(b""), Pong(b"x" * 125), b"m", Pong(b"8 bytes.")]
+    assert protocol.next_event() is None
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("code", [9, 10])
+def test_every_other_ping_or_pong_is_wsprotos(masked: bool, code: int) -> None:
+    whole = frame(code, b"12345", masked=masked)
+    assert plain_ping_or_pong_at(whole, 0, masked=masked) == (code == 9, b"12345", len(whole))
+    others = [whole[:size] for size in range(1, len(whole))]
+    others.append(frame(code, b"x" * 126, masked=masked))
+    others.append(frame(code, b"12345", masked=not masked) + bytes(10))
+    others.append(frame(code, b"12345", fin=False, masked=masked))
+    others.append(frame(code, b"12345", rsv=4, masked=masked))
+    others.append(frame(2, b"12345", masked=masked))
+    for other in others:
+        assert plain_ping_or_pong_at(other, 0, masked=masked) is None
