@@ -87,8 +87,10 @@ class _Answer:
         return result if self._refusal is None else self._refused(result)
 
     def _start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        # What replaces an answer that was passed on (PEP 3333: with exc_info) is passed on too.
+        passed_on = self._started and self._refusal is None
         self._started = True
-        self._refusal = self._readable(status, headers)
+        self._refusal = None if passed_on else self._readable(status, headers)
         if self._refusal is None:
             return self._start_response(status, headers, *exc_info)
         return self._written.append

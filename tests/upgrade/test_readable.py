@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,27 @@ def test_the_response_is_closed() -> None:
     with syncws.serve(WebSocketMiddleware(application, refuse="close"), "127.0.0.1") as server:
         assert ending(server, "/") == (3000, "closing")
     assert application.closed
+
+
+@pytest.mark.parametrize("first", ["101 Switching Protocols", "200 OK", "401 Unauthorized"])
+def test_an_answer_that_is_replaced(first: str) -> None:
+    """An application that fails may replace its answer before it has given a part of it."""
+
+    def replacing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(first, [("Content-Type", "text/plain")])
+        try:
+            raise LookupError
+        except LookupError:
+            start_response("500 Failed", [("Content-Type", "text/plain")], sys.exc_info())
+        return [b"it failed"]
+
+    with syncws.serve(WebSocketMiddleware(replacing, refuse="close"), "127.0.0.1") as server:
+        if first.startswith("401"):  # the refusal that becomes a Close is the later one
+            assert ending(server, "/") == (1011, "it failed")
+            return
+        with pytest.raises(HandshakeError) as caught:
+            from_a_page(server, "/")
+    assert (caught.value.status, caught.value.body) == (500, b"it failed")
 
 
 def test_a_page_that_is_no_websocket_is_passed_on() -> None:
