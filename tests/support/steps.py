@@ -34,6 +34,8 @@ def at_step(
 
     def run() -> None:
         before = sys.gettrace()
+        # Python 3.12 has these events only if a frame wants them when the function is set.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(trace)
         try:
             call()
