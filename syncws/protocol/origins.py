@@ -6,10 +6,15 @@ Pure: no I/O, no threads, no clock.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 __all__ = ["Origin", "allowed_origin", "is_allowed", "parse_origin"]
+
+#: How many origins are remembered: most requests come from the same few pages. A header has at
+#: most 8 KiB, so they take no more than half a megabyte.
+_REMEMBERED = 64
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -29,6 +34,7 @@ class Origin(NamedTuple):
 _NULL = Origin("null", "", 0)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_origin(text: str) -> Origin | None:
     """The origin in a header, None if there is none: ``null`` is an origin too."""
     if text == "null":

@@ -235,7 +235,8 @@ class Attending:
             self._published = True
             if self._scheduled:
                 SCHEDULER.leave(self)
-            self._pings.fail_all(self._ending.exception())
+            if self._pings.outstanding:  # most sessions have none, and need no exception
+                self._pings.fail_all(self._ending.exception())
             self._pings.publish()
             if self.release is not None:
                 self.release()

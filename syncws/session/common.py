@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from secrets import token_hex
+from os import urandom
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +40,12 @@ class Traffic(NamedTuple):
     bytes_sent: int = 0
 
     def plus(self, other: Traffic) -> Traffic:
-        return Traffic(*(mine + others for mine, others in zip(self, other, strict=True)))
+        return Traffic(
+            self.messages_received + other.messages_received,
+            self.messages_sent + other.messages_sent,
+            self.bytes_received + other.bytes_received,
+            self.bytes_sent + other.bytes_sent,
+        )
 
 
 class CommonSession(BaseSession):
@@ -55,7 +60,7 @@ class CommonSession(BaseSession):
     def __init__(self, opening: Opening) -> None:
         self.environ = opening.environ
         self.subprotocol = opening.subprotocol
-        self.id = token_hex(4)
+        self.id = urandom(4).hex()
         self.environ["syncws.session_id"] = self.id
         # Made by the first expire(). Most sessions never need it.
         self._expiry: Expiry | None = None

@@ -98,6 +98,12 @@ class Pings:
         with self._lock:
             return any(ping.answered is not None for ping in self._outstanding)
 
+    @property
+    def outstanding(self) -> bool:
+        """Whether a ping has no answer yet."""
+        with self._lock:
+            return bool(self._outstanding)
+
     def forget(self, payload: bytes) -> None:
         """Remove a ping that was noted but could not be sent."""
         with self._lock:

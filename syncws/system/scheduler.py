@@ -42,8 +42,11 @@ class Scheduler:
     def reset(self) -> None:
         """Start empty in the child of a fork, which has neither the threads nor the sessions of
         its parent."""
-        # Guards all of the below. Held for a few instructions.
-        self._news = threading.Condition()
+        # Guards all of the below. Held for a few instructions. Reentrant, since a signal handler
+        # may call schedule() in a thread that it has interrupted here. Taken by itself: the
+        # condition takes it in Python code, which costs each session several calls.
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
         self._members: set[Timed] = set()
         self._tick_of: dict[Timed, int] = {}
         self._due: dict[int, set[Timed]] = {}
@@ -55,7 +58,7 @@ class Scheduler:
 
         Raises ``RuntimeError`` when the system cannot start a thread.
         """
-        with self._news:
+        with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="syncws scheduler", daemon=True)
                 thread.start()
@@ -64,7 +67,7 @@ class Scheduler:
 
     def leave(self, timed: Timed) -> None:
         """End the membership of ``timed``. A call to it may be running; no other call follows."""
-        with self._news:
+        with self._lock:
             self._members.discard(timed)  # after a fork, the parent's members are not here
             tick = self._tick_of.pop(timed, None)
             if tick is not None:
@@ -82,7 +85,7 @@ class Scheduler:
         if ticks == math.inf:
             return  # never, or so late that a float cannot hold it
         tick = math.ceil(max(0.0, ticks))
-        with self._news:
+        with self._lock:
             if timed not in self._members:
                 return
             before = self._tick_of.get(timed)
@@ -101,7 +104,7 @@ class Scheduler:
 
     def look(self) -> None:
         """Look again at what is due, after a test has moved the time."""
-        with self._news:
+        with self._lock:
             self._news.notify()
 
     def _run(self) -> None:
@@ -112,7 +115,7 @@ class Scheduler:
 
     def _wait(self) -> set[Timed] | None:
         """Wait for the next members that are due; None when there is no member any more."""
-        with self._news:
+        with self._lock:
             while True:
                 if not self._members:
                     self._tick_of.clear()

@@ -100,7 +100,8 @@ class Transport:
         self._prepare()
 
     def _prepare(self) -> None:
-        self._sock.settimeout(None)
+        if self._sock.gettimeout() is not None:  # setting it is a system call
+            self._sock.settimeout(None)
         self._send_at_once()
 
     def _send_at_once(self) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "Accept",
     "Reject",
     "is_websocket_request",
+    "members",
     "negotiate",
     "same_origin",
 ]
@@ -86,7 +87,7 @@ class _Malformed(Exception):
 
 def is_websocket_request(environ: WSGIEnvironment) -> bool:
     """Whether the request asks for a WebSocket, well formed or not."""
-    return "websocket" in _tokens(environ, "HTTP_UPGRADE")
+    return "websocket" in members(environ.get("HTTP_UPGRADE", ""))
 
 
 def negotiate(environ: WSGIEnvironment, options: Options) -> Accept | Reject:
@@ -164,7 +165,7 @@ def _check_request(environ: WSGIEnvironment) -> str:
         raise _Malformed("A WebSocket request has no body, but this one has.")
     if not environ.get("HTTP_HOST"):
         raise _Malformed("The request has no Host header.")
-    if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):
+    if "upgrade" not in members(environ.get("HTTP_CONNECTION", "")):
         raise _Malformed("The request has no 'Connection: Upgrade' header.")
     key: str | None = environ.get("HTTP_SEC_WEBSOCKET_KEY")
     if key is None:
@@ -181,9 +182,12 @@ def _check_request(environ: WSGIEnvironment) -> str:
     return key
 
 
-def _tokens(environ: WSGIEnvironment, name: str) -> list[str]:
+def members(value: str) -> list[str]:
     """Return the members of a comma-separated header, in lower case."""
-    return [token.strip().lower() for token in environ.get(name, "").split(",")]
+    value = value.lower()
+    if "," not in value:
+        return [value.strip()]
+    return [member.strip() for member in value.split(",")]
 
 
 def _choose_subprotocol(environ: WSGIEnvironment, options: Options) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..upgrade.connectors import Connector, accept_through_wsgi
+from ..upgrade.handshake import members
 from .borrowed import Borrowed
 
 if TYPE_CHECKING:
@@ -18,12 +19,7 @@ __all__ = ["WorkerConnector", "asks_for_websocket"]
 
 def asks_for_websocket(req: Any) -> bool:
     """Whether gunicorn's request ``req`` has the token ``websocket`` in an Upgrade header."""
-    return any(
-        token.strip().lower() == "websocket"
-        for name, value in req.headers
-        if name == "UPGRADE"
-        for token in value.split(",")
-    )
+    return any(name == "UPGRADE" and "websocket" in members(value) for name, value in req.headers)
 
 
 class WorkerConnector(Connector):
