@@ -23,6 +23,10 @@ __all__ = ["Pool"]
 #: a quarter more of them fit into a second.
 RESERVE_FOR = 1.0
 
+#: How many threads are in reserve at most. As many sessions may end together and others begin,
+#: and no thread is started. They take less than a megabyte, for a second.
+MAX_RESERVE = 32
+
 
 class _Thread(threading.Thread):
     """A thread of a pool. A session that runs in it may last for hours, so little lies below it
@@ -68,7 +72,7 @@ class Pool:
         # Guards the four below. Held for a few instructions, or while a thread is started.
         self._lock = threading.Lock()
         self._threads = 0
-        # Threads in reserve, ``size`` at most.
+        # Threads in reserve, MAX_RESERVE at most.
         self._reserve = 0
         # Threads without a task, minus tasks without a thread.
         self._free = 0
@@ -154,7 +158,7 @@ class Pool:
                 self._threads += 1
                 self._free += 1
                 return True
-            if self._reserve >= self._size:
+            if self._reserve >= MAX_RESERVE:
                 return False
             self._reserve += 1
         return self._wait_in_reserve()

@@ -127,7 +127,10 @@ def test_there_is_at_least_one_thread() -> None:
         Pool(0, "test")
 
 
-def test_who_comes_back_is_used_again(make: Callable[[int], Pool]) -> None:
+def test_who_comes_back_is_used_again(
+    make: Callable[[int], Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "MAX_RESERVE", 2)
     pool = make(2)
     for _ in range(200):
         submit(pool, pool.step_out, "test session").result(PATIENCE)
@@ -153,6 +156,28 @@ def test_who_is_in_reserve_is_used_before_a_thread_is_started(
         assert submit(pool, int).result(PATIENCE) == 0
     assert len(names()) <= 3
     pool.shutdown(wait=False)  # which ends those in reserve too, as the fixture checks
+
+
+def test_sessions_that_end_together_leave_their_threads_to_the_next_ones(
+    make: Callable[[int], Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "RESERVE_FOR", PATIENCE)
+    pool = make(1)
+    number = pool_module.MAX_RESERVE + 10
+    used: list[set[threading.Thread]] = []
+    for _ in range(2):
+        barrier = threading.Barrier(number)
+
+        def session(barrier: threading.Barrier = barrier) -> threading.Thread:
+            pool.step_out("test session")
+            barrier.wait(PATIENCE)
+            return threading.current_thread()
+
+        sessions = [submit(pool, session) for _ in range(number)]
+        used.append({future.result(PATIENCE) for future in sessions})
+        # One is in the pool again, and the others have ended.
+        wait_until(lambda: len(names()) == pool_module.MAX_RESERVE + 1)
+    assert len(used[0] & used[1]) >= pool_module.MAX_RESERVE
 
 
 def test_the_last_thread_can_not_leave_when_there_is_no_other(
