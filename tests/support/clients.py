@@ -53,7 +53,9 @@ def exchange(
 def connect(port: int, path: str, *extra: str, behind: bytes = b"") -> Peer:
     """Open a session. ``behind`` is sent in the same segment as the handshake."""
     head, sock, rest = exchange(port, handshake(path, "localhost", *extra) + behind)
-    assert head.startswith("HTTP/1.1 101 "), head
+    if not head.startswith("HTTP/1.1 101 "):
+        sock.close()
+        raise AssertionError(head)
     peer = Peer(sock)
     peer.protocol.receive_data(rest)
     peer._events.extend(peer.protocol.events())
