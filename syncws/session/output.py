@@ -132,8 +132,10 @@ class Output:
             written = self._transport.send_now(frame)
             if written < len(frame):
                 self._backlog = frame[written:]
-        except BrokenError as exc:
-            self.broken = exc
+        except BaseException as exc:
+            self._sending_failed(exc)
+            if not isinstance(exc, BrokenError):
+                raise
         finally:
             self.write_lock.release()
             # As _control_waits(), for the usual case that nothing does.
@@ -206,6 +208,9 @@ class Output:
                 self._blocked = not self._write_control()
                 if self._blocked:
                     self._note_progress()
+            except BaseException as exc:
+                self._sending_failed(exc)
+                raise
             finally:
                 self.write_lock.release()
             if self._blocked:
@@ -301,7 +306,8 @@ class Output:
         if isinstance(error, BrokenError):
             self.broken = self.broken or error
         else:
-            # A signal handler has raised, for one: a part may have been written.
+            # A signal handler has raised, for one: a part may have been written, or all of it.
+            # It must not be written again.
             self._ending.finish(
                 CloseReason(CloseCode.ABNORMAL_CLOSURE, "a write was interrupted", "error")
             )

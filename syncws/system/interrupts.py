@@ -35,10 +35,10 @@ def raise_again() -> None:
 
 def _is_command() -> bool:
     """Whether the process was started as ``syncws`` or ``python -m syncws``."""
-    started = sys.orig_argv
-    if PurePath(started[1] if len(started) > 1 else "").stem == "syncws":
-        return True
-    return ["-m", "syncws"] in [started[i : i + 2] for i in range(len(started))]
+    # Python's own options come first. What they leave to the program begins with the script, or
+    # with the module of -m; sys.argv has as many elements.
+    started = sys.orig_argv[-len(sys.argv) :] if sys.argv else []
+    return bool(started) and PurePath(started[0]).name in ("syncws", "syncws.exe")
 
 
 end_at_once()

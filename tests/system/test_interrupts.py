@@ -48,9 +48,15 @@ def test_while_a_command_exits(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_other_programs_are_interrupted_as_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "program", [["-c", "import syncws"], ["{folder}/app.py", "-m", "syncws"], ["{folder}/syncws.d"]]
+)
+def test_other_programs_are_interrupted_as_ever(tmp_path: Path, program: list[str]) -> None:
     (tmp_path / "wsproto.py").write_text(INTERRUPTING)
-    done = run(tmp_path, "-c", "import syncws")
+    (tmp_path / "syncws.d").mkdir()
+    for path in (tmp_path / "app.py", tmp_path / "syncws.d" / "__main__.py"):
+        path.write_text("import syncws")
+    done = run(tmp_path, *(each.format(folder=tmp_path) for each in program))
     assert "KeyboardInterrupt" in done.stderr
 
 
