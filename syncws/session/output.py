@@ -129,12 +129,14 @@ class Output:
             if self._waiting or self._backlog or self._protocol.fragmenting:
                 return self._queue(message, room)
             frame, _ = self._protocol.prepared(message)
-            written = self._transport.send_now(frame)
-            if written < len(frame):
-                self._backlog = frame[written:]
-        except BaseException as exc:
-            self._sending_failed(exc)
-            if not isinstance(exc, BrokenError):
+            try:
+                written = self._transport.send_now(frame)
+                if written < len(frame):
+                    self._backlog = frame[written:]
+            except BrokenError as exc:
+                self.broken = exc
+            except BaseException as exc:
+                self._sending_failed(exc)
                 raise
         finally:
             self.write_lock.release()
@@ -208,9 +210,6 @@ class Output:
                 self._blocked = not self._write_control()
                 if self._blocked:
                     self._note_progress()
-            except BaseException as exc:
-                self._sending_failed(exc)
-                raise
             finally:
                 self.write_lock.release()
             if self._blocked:
@@ -321,6 +320,9 @@ class Output:
                 self._backlog = self._backlog[written:]
             except BrokenError as exc:
                 self.broken = exc
+            except BaseException as exc:
+                self._sending_failed(exc)
+                raise
         if self.broken is not None:
             self._backlog = b""
         return not self._backlog

@@ -188,9 +188,6 @@ class Writer(Output):
                 try:
                     if self._write_control():
                         return
-                except BaseException as exc:
-                    self._sending_failed(exc)
-                    raise
                 finally:
                     self.write_lock.release()
                 self.flush_control()  # if this call gives up, the ping thread goes on

@@ -63,7 +63,7 @@ def test_ctrl_c_is_noticed_when_it_does_not_interrupt_the_main_thread(tmp_path: 
     )
     with serving("signals:handler", PYTHONPATH=str(tmp_path)) as server:
         peer = connect(server.port, "/")
-        assert peer.expect_close() == (1001, "")
+        assert peer.answer_close() == (1001, "")
         assert server.wait() != 0
         peer.close_socket()
 
