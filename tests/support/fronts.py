@@ -185,6 +185,9 @@ class Nginx(Front):
             },
         )
         # nginx takes over a socket that already listens, as it does when its program is replaced.
+        # It takes it as it is: if two of its processes are told of one connection, one of them
+        # would wait in accept() for the next.
+        self._listener.setblocking(False)
         self._listener.listen()
         self.run(
             *("-c", str(configuration), "-g", "daemon off;"),
