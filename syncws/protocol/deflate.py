@@ -125,16 +125,21 @@ class DeflateExtension(Extension):
         """Deflate (RFC 7692 section 7.2.1). Each fragment carries all of the data given to it."""
         if opcode.iscontrol():
             return rsv, data
+        # The first frame of a message sets RSV1 (RFC 7692 section 6).
+        rsv1 = opcode is not Opcode.CONTINUATION
+        return RsvBits(rsv1, rsv.rsv2, rsv.rsv3), self.deflate(data, finished=fin)
+
+    def deflate(self, data: bytes | bytearray | memoryview, *, finished: bool) -> bytes:
+        """Deflate the next part of a message, which may be the last one."""
         if self._deflater is None:
             self._deflater = self._new_deflater()
         deflated = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        alone = self.client_no_context_takeover if self._client else self.server_no_context_takeover
-        if fin and alone:
+        if not finished:
+            return deflated
+        if self.client_no_context_takeover if self._client else self.server_no_context_takeover:
             self._deflater = None
-        # The first frame of a message sets RSV1, and the message leaves out its last four bytes
-        # (RFC 7692 sections 6 and 7.2.1).
-        rsv1 = opcode is not Opcode.CONTINUATION
-        return RsvBits(rsv1, rsv.rsv2, rsv.rsv3), deflated[:-4] if fin else deflated
+        # The message leaves out its last four bytes (RFC 7692 section 7.2.1).
+        return deflated[:-4]
 
     def _new_deflater(self) -> zlib._Compress:
         bits, level, memory_level = self.key
@@ -145,6 +150,10 @@ class DeflateExtension(Extension):
         return zlib.compressobj(level, zlib.DEFLATED, -9, memory_level, zlib.Z_RLE)
 
     # Inbound
+
+    def inflate_message(self, payload: bytes) -> bytes | CloseReason:
+        """Inflate a whole message in one frame, which is not given to the methods below."""
+        return self._inflate(payload, whole=True)
 
     def frame_inbound_header(
         self,
@@ -180,8 +189,8 @@ class DeflateExtension(Extension):
         self._compressed = False
         return self._inflate(None)
 
-    def _inflate(self, data: bytes | None) -> bytes | CloseReason:
-        """Inflate the next bytes; None for the end of the message."""
+    def _inflate(self, data: bytes | None, *, whole: bool = False) -> bytes | CloseReason:
+        """Inflate the next bytes, or a whole message; None for the end of one."""
         if self._inflater is None:
             bits = self.server_max_window_bits if self._client else self.client_max_window_bits
             alone = (
@@ -189,7 +198,9 @@ class DeflateExtension(Extension):
             )
             self._inflater = Inflater(bits, takeover=not alone, limit=self._max_message_size)
         try:
-            return self._inflater.finish() if data is None else self._inflater.inflate(data)
+            if data is None:
+                return self._inflater.finish()
+            return self._inflater.message(data) if whole else self._inflater.inflate(data)
         except TooBigError:
             return CloseReason.MESSAGE_TOO_BIG
         except zlib.error:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import io
 
-from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
+from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
 from ..close import Cause, CloseCode
+from .deflate import DeflateExtension
 from .events import Event, Fault, Part, PeerClose, Ping, Pong
 from .frames import (
     FIN_BINARY,
     FIN_TEXT,
+    RSV1,
     SHORT,
     FrameBounds,
     PlainFrame,
@@ -39,6 +41,7 @@ class Inbound:
         "_binary",
         "_bounds",
         "_decoder",
+        "_deflate",
         "_fast",
         "_frame_size",
         "_mask_bit",
@@ -66,9 +69,11 @@ class Inbound:
         client: bool,
         max_message_size: int,
         max_frame_size: int,
+        deflate: DeflateExtension | None,
         fast: bool,
     ) -> None:
         self._decoder = frames
+        self._deflate = deflate
         self._masked = not client
         self._max_message_size = max_message_size
         self._max_frame_size = max_frame_size
@@ -200,7 +205,9 @@ class Inbound:
     def _next_plain(self) -> Event | None:
         """Parse the next frame here if it is a plain one; wsproto parses every other."""
         received, start = self._received, self._parsed
-        found = plain_frame_at(received, start, masked=self._masked)
+        found = plain_frame_at(
+            received, start, masked=self._masked, compressed=self._deflate is not None
+        )
         if found is None:
             ping_or_pong = plain_ping_or_pong_at(received, start, masked=self._masked)
             if ping_or_pong is not None:
@@ -211,11 +218,14 @@ class Inbound:
         payload, size = found
         if payload > len(received):
             return None
-        if size > self._max_message_size or size > self._max_frame_size:
+        end = payload + size
+        compressed = received[start] & RSV1
+        if compressed and end > len(received):
+            return self._next_other()
+        if not compressed and (size > self._max_message_size or size > self._max_frame_size):
             self._message_size = self._frame_size = size
             return self._check_size()
-        end = payload + size
-        text = received[start] == FIN_TEXT
+        text = (received[start] & ~RSV1) == FIN_TEXT
         key = received[payload - 4 : payload] if self._masked else b""
         if end > len(received):
             self._parsed = payload
@@ -225,7 +235,22 @@ class Inbound:
         message = received[payload:end]
         if key:
             message = mask(message, key)
+        if compressed:
+            return self._inflated(message, text)
         return self._decoded(message) if text else message
+
+    def _inflated(self, payload: bytes, text: bool) -> Event:
+        """The message of a whole compressed frame."""
+        assert self._deflate is not None
+        message = self._deflate.inflate_message(payload)
+        if isinstance(message, CloseReason):
+            if message is CloseReason.MESSAGE_TOO_BIG:
+                return self._too_big("message", self._max_message_size)
+            return self._fail(message, "error in extension", "protocol_error")
+        event = self._decoded(message) if text else message
+        if len(message) > self._max_frame_size and not isinstance(event, Fault):
+            return self._too_big("frame", self._max_frame_size)
+        return event
 
     def _take_plain(self, frame: PlainFrame) -> Event | None:
         start = self._parsed

@@ -47,6 +47,32 @@ class Inflater:
         # Whether a block has begun that zlib has not seen the end of, as far as is known.
         self._inside = False
 
+    def message(self, data: bytes) -> bytes:
+        """Inflate a whole message. Raises ``TooBigError`` if it is too big.
+
+        The same as ``inflate()`` and ``finish()``. Most messages take one call of zlib here; each
+        call gives the interpreter away to another thread.
+        """
+        if self._stream is None or not self._takeover or not 0 < len(data) <= _STEP:
+            return self.inflate(data) + self.finish()
+        part = self._stream.decompress(data + _TAIL, self._limit + 1)
+        self._size = len(part)
+        if self._size > self._limit:
+            raise TooBigError
+        self._remember(part)
+        if self._stream.eof:
+            # A final block. If it ends within the message, there is no block for the tail to
+            # complete, unless one begins behind it.
+            rest = self._stream.unused_data
+            self._stream, self._inside = None, False
+            within = len(rest) >= len(_TAIL)
+            part += self.inflate(rest[: -len(_TAIL)] if within else rest)
+            if within:
+                part += self.finish()
+        self._size = 0
+        self._inside = False
+        return part
+
     def inflate(self, data: bytes) -> bytes:
         """Inflate the next bytes of a message. Raises ``TooBigError`` as soon as it is too big."""
         parts = []

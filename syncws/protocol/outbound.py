@@ -1,7 +1,7 @@
 """The outbound half of the protocol: messages and control frames to bytes.
 
-Pure: no I/O, no threads, no clock. The caller holds the writer's lock. A whole message without
-compression is written by ``frames.py``; wsproto writes every other frame.
+Pure: no I/O, no threads, no clock. The caller holds the writer's lock. The header of a whole
+message is written by ``frames.py``; wsproto writes every other frame.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class Outbound(Inbound):
     """
 
     __slots__ = (
-        "_deflate",
         "_encoder",
         "_masking",
         "_shares_frames",
@@ -60,11 +59,11 @@ class Outbound(Inbound):
             client=client,
             max_message_size=max_message_size,
             max_frame_size=max_frame_size,
+            deflate=deflate,
             fast=fast,
         )
         self._encoder = frames
         self._masking = masking
-        self._deflate = deflate
         # Whether the frame of a prepared message goes out as it is.
         self._shares_frames = not masking and deflate is None
         #: Whether a fragmented message is being sent.
@@ -84,23 +83,26 @@ class Outbound(Inbound):
             data.ndim == 1 and data.itemsize == 1 and data.c_contiguous
         ):
             data = data.tobytes()  # so that len() counts bytes, and they lie in one piece
-        if self._deflate is not None and len(data) >= self._deflate.min_size:
-            if isinstance(data, memoryview):
-                data = data.tobytes()
-            frame = bytes(self._encoder.send_data(data))
-            self.messages_sent += 1
-            return frame, b""
         payload = data.encode() if isinstance(data, str) else data
+        compressed = self._deflate is not None and len(data) >= self._deflate.min_size
+        if self._deflate is not None and compressed:
+            if not self._fast:
+                frame = bytes(
+                    self._encoder.send_data(data if isinstance(data, str) else bytes(payload))
+                )
+                self.messages_sent += 1
+                return frame, b""
+            payload = self._deflate.deflate(payload, finished=True)
         self.messages_sent += 1
         if self._masking:
             # A fresh and unpredictable key for each frame (RFC 6455 section 5.3).
             key = os.urandom(4)
             payload = mask(bytes(payload), key)
-            return data_header(len(payload), text=text, key=key), payload
+            return data_header(len(payload), text=text, key=key, compressed=compressed), payload
         size = len(payload)
-        if size <= SHORT:
+        if size <= SHORT and not compressed:
             return SHORT_TEXT[size] if text else SHORT_BINARY[size], payload
-        return data_header(size, text=text), payload
+        return data_header(size, text=text, compressed=compressed), payload
 
     def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
         """As ``message()``, for a message that has been encoded once for many sessions."""

@@ -54,8 +54,6 @@ class PreparedMessage:
         frame = self._deflated.get(extension.key)
         if frame is None:
             deflated = extension.deflate_alone(self._payload)
-            header = data_header(len(deflated), text=isinstance(self.data, str))
-            # RSV1: the message is compressed (RFC 7692 section 6).
-            frame = bytes([header[0] | 0x40]) + header[1:] + deflated
-            self._deflated[extension.key] = frame
+            header = data_header(len(deflated), text=isinstance(self.data, str), compressed=True)
+            frame = self._deflated[extension.key] = header + deflated
         return frame

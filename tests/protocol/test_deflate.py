@@ -116,11 +116,11 @@ def test_options_that_can_not_be(options: dict[str, int]) -> None:
         Deflate(**options)  # type: ignore[arg-type]  # integers all
 
 
-def pair(limit: int = LIMIT, **options: Any) -> Protocol:
+def pair(limit: int = LIMIT, *, fast: bool = True, **options: Any) -> Protocol:
     agreed = negotiate_deflate(["permessage-deflate"], Deflate(**options), limit)
     assert agreed is not None
     (extension, _) = agreed
-    return Protocol(max_message_size=limit, deflate=extension)
+    return Protocol(max_message_size=limit, deflate=extension, fast=fast)
 
 
 def deflated(data: bytes, bits: int = 15) -> bytes:
@@ -175,6 +175,24 @@ def test_messages_are_compressed(takeover: bool) -> None:
             inflater = zlib.decompressobj(-15)
         assert inflater.decompress(payload + b"\x00\x00\xff\xff") == TEXT.encode()
     assert (sizes[1] < sizes[0]) is takeover
+
+
+@pytest.mark.parametrize("takeover", [True, False])
+def test_the_fast_path_writes_what_wsproto_writes(takeover: bool) -> None:
+    """Whole messages of every size of header, with one in fragments among them."""
+    fast, slow = (
+        pair(fast=fast, min_size=0, server_no_context_takeover=not takeover)
+        for fast in (True, False)
+    )
+    source = random.Random(6455)
+    for size in (0, 100, 300, 100_000, 100):
+        noise = source.randbytes(size)
+        for data in (TEXT[:size], noise, bytearray(noise), memoryview(noise)[::2]):
+            assert b"".join(fast.message(data)) == b"".join(slow.message(data))
+        for finished in (False, True):
+            fragment = fast.fragment(noise, finished=finished)
+            assert fragment == slow.fragment(noise, finished=finished)
+    assert fast.messages_sent == slow.messages_sent == 25
 
 
 def test_small_messages_are_not_compressed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,10 +34,12 @@ each_side = pytest.mark.parametrize("client", [False, True])
 each_context = pytest.mark.parametrize("takeover", [False, True])
 
 
-def protocol(*, client: bool = False, takeover: bool = True, limit: int = LIMIT) -> Protocol:
+def protocol(
+    *, client: bool = False, takeover: bool = True, limit: int = LIMIT, **options: Any
+) -> Protocol:
     extension = DeflateExtension(Deflate(), limit, client=client)
     extension.server_no_context_takeover = extension.client_no_context_takeover = not takeover
-    return Protocol(client=client, max_message_size=limit, deflate=extension)
+    return Protocol(client=client, max_message_size=limit, deflate=extension, **options)
 
 
 def events(receiver: Protocol, *parts: bytes) -> list[Event]:
@@ -171,6 +174,62 @@ def test_every_way_to_compress_is_understood_in_any_fragmentation(
     assert events(receiver, *splits(stream, *cuts)) == [
         b"".join(data for data, _ in parts) for parts, _ in messages
     ]
+
+
+def spoiled(payload: bytes, changes: list[tuple[int, int]]) -> bytes:
+    changed = bytearray(payload)
+    for at, value in changes:
+        if changed:
+            changed[at % len(changed)] = value
+    return bytes(changed)
+
+
+@given(
+    messages=st.lists(
+        st.tuples(
+            pieces,
+            st.sampled_from([1, 2]),
+            st.lists(st.integers(0, 300), max_size=1),
+            st.just([]) | st.lists(st.tuples(st.integers(0, 50), st.integers(0, 255)), max_size=1),
+        ),
+        max_size=6,
+    ),
+    cuts=st.lists(st.integers(0, 5000), max_size=4),
+    client=st.booleans(),
+    takeover=st.booleans(),
+    limits=st.sampled_from([(LIMIT, LIMIT), (400, LIMIT), (LIMIT, 400), (400, 100)]),
+)
+def test_the_fast_path_says_what_wsproto_says(
+    messages: list[tuple[list[tuple[bytes, str]], int, list[int], list[tuple[int, int]]]],
+    cuts: list[int],
+    client: bool,
+    takeover: bool,
+    limits: tuple[int, int],
+) -> None:
+    """A whole compressed frame is inflated without wsproto; bad and too large ones among them."""
+    peer = Peer(12, takeover)
+    fast, slow = (
+        protocol(
+            client=client,
+            takeover=takeover,
+            limit=limits[0],
+            max_frame_size=limits[1],
+            fast=fast,
+        )
+        for fast in (True, False)
+    )
+    stream = b"".join(
+        message(fast, spoiled(peer.deflate(parts), changes), *at, opcode=opcode)
+        for parts, opcode, at, changes in messages
+    )
+    found, expected = (
+        [
+            (event.code, event.cause) if isinstance(event, Fault) else event
+            for event in events(receiver, *splits(stream, *cuts))
+        ]
+        for receiver in (fast, slow)
+    )
+    assert found == expected
 
 
 @each_side
