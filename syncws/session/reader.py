@@ -220,7 +220,8 @@ class Reader(Intake):
             # Without unparsed bytes there is no event, except the beginning of a stream.
             event = None if protocol.exhausted and not protocol.streaming else protocol.next_event()
             if event is None:
-                if self._ending.finished or protocol.input_over:
+                # As protocol.input_over, without a call: this runs for most messages.
+                if self._ending.finished or protocol.close_received or protocol.failed:
                     raise self._ending.exception()
                 if self._unwaited >= MESSAGES_BEFORE_READING:
                     self._yield()

@@ -14,6 +14,11 @@ from .wakeup import Wakeup
 
 __all__ = ["TlsTransport", "make_transport"]
 
+#: To ask OpenSSL in vain costs more than to wait first: two system calls and an exception. A peer
+#: that sends one message at a time has mostly sent nothing yet, so after two vain attempts so many
+#: reads wait first.
+_READS_THAT_WAIT = 16
+
 
 def make_transport(sock: socket.socket) -> Transport:
     """The transport for a connected socket, with or without TLS.
@@ -41,7 +46,14 @@ class TlsTransport(Transport):
     direction that OpenSSL needs, whatever direction its caller names.
     """
 
-    __slots__ = ("_blocked_writers", "_receive_wants_write", "_send_wants_read", "_tls_lock")
+    __slots__ = (
+        "_blocked_writers",
+        "_found_at_once",
+        "_reads_that_wait",
+        "_receive_wants_write",
+        "_send_wants_read",
+        "_tls_lock",
+    )
 
     _sock: ssl.SSLSocket
 
@@ -54,20 +66,31 @@ class TlsTransport(Transport):
         # The threads that wait for bytes which a write needs. A reader takes those bytes from
         # the kernel, and poll() does not notice that.
         self._blocked_writers: set[Wakeup] = set()
+        # How many of the next reads wait first, and whether the one before found bytes at once.
+        # For the reading thread.
+        self._reads_that_wait = 0
+        self._found_at_once = False
         self._sock.setblocking(False)
         self._send_at_once()
 
     def receive(self, timeout: float | None, expected: int = 0) -> bytes:
         deadline = Deadline(timeout)
+        if self._reads_that_wait:
+            self._reads_that_wait -= 1
+        else:
+            data = self.receive_now(expected)
+            if data is not None:
+                self._found_at_once = True
+                return data
+            if not self._found_at_once:
+                self._reads_that_wait = _READS_THAT_WAIT
+            self._found_at_once = False
         while True:
-            # Read before waiting: OpenSSL may hold bytes that the kernel no longer has, and
-            # poll() knows only of the kernel's.
+            if not self.wait(read=True, timeout=None if timeout is None else deadline.left):
+                raise DeadlineError("nothing was received in time")
             data = self.receive_now(expected)
             if data is not None:
                 return data
-            left = None if timeout is None else deadline.left
-            if not self.wait(read=True, timeout=left):
-                raise DeadlineError("nothing was received in time")
 
     def receive_now(self, expected: int = 0) -> bytes | None:
         with self._tls_lock:

@@ -6,9 +6,10 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from syncws.system.tls import TlsTransport
 from syncws.system.transport import DeadlineError
 
 from ..support.background import Background
-from ..support.pairs import PATIENCE, tcp_pair
+from ..support.pairs import PATIENCE, tcp_pair, tls_pair
 
 Pair = tuple[TlsTransport, ssl.SSLSocket]
 
@@ -166,3 +167,45 @@ def test_waiting_for_neither_direction_is_waiting_for_the_wake_up(blocked: Pair)
         assert not transport.wait(timeout=0, wake=wake.fileno())
         waker.send(b"!")
         assert transport.wait(write=True, timeout=PATIENCE, wake=wake.fileno())
+
+
+class Counting(TlsTransport):
+    """Counts the looks that find nothing, and the waits. ``peer_sends()`` is called before each."""
+
+    def __init__(self, sock: ssl.SSLSocket, peer_sends: Callable[[], object]) -> None:
+        super().__init__(sock)
+        self.vain = self.waits = 0
+        self._peer_sends = peer_sends
+
+    def receive_now(self, expected: int = 0) -> bytes | None:
+        data = super().receive_now(expected)
+        self.vain += data is None
+        return data
+
+    def wait(self, **options: Any) -> bool:
+        self.waits += 1
+        self._peer_sends()
+        return super().wait(**options)
+
+
+@pytest.mark.parametrize("timeout", [None, PATIENCE])
+def test_a_read_waits_first_unless_the_peer_sends_faster_than_it_is_read(
+    timeout: float | None, certificate: tuple[Path, Path]
+) -> None:
+    ours, theirs = tls_pair(certificate)
+    with ours, theirs:
+        assert isinstance(ours, ssl.SSLSocket)
+        transport = Counting(ours, lambda: theirs.send(b"one at a time"))
+        for _ in range(100):
+            assert transport.receive(timeout) == b"one at a time"
+        assert transport.waits == 100
+        assert transport.vain <= 100 // 16 + 2
+
+        for _ in range(200):
+            theirs.send(b"many at a time")
+        transport = Counting(ours, lambda: None)
+        transport._reads_that_wait = 16
+        for _ in range(200):
+            assert transport.receive(timeout) == b"many at a time"
+        assert transport.waits == 16
+        assert transport.vain == 0
