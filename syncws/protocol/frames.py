@@ -148,14 +148,14 @@ class PlainFrame:
         self._text: list[str] = []
         self._binary: list[bytes] = []
 
-    def take(self, data: bytes) -> str | bytes | None:
+    def take(self, data: bytes | memoryview) -> str | bytes | None:
         """Take the next bytes, at most ``expected_bytes``; return the message once it is whole.
 
         Raises ``UnicodeDecodeError`` as soon as the text cannot be UTF-8.
         """
         self.expected_bytes -= len(data)
         self.kept_size += len(data)
-        part = mask(data, self._key) if self._key else data
+        part = mask(data, self._key) if self._key else bytes(data)
         # The next byte is masked with the next byte of the key.
         turn = len(data) % 4
         if turn:

@@ -232,9 +232,8 @@ class Inbound:
             self._plain = PlainFrame(text=text, size=size, key=key)
             return self._take_plain(self._plain)
         self._parsed = end
-        message = received[payload:end]
-        if key:
-            message = mask(message, key)
+        # Unmasking makes a copy, so none is made for it.
+        message = mask(memoryview(received)[payload:end], key) if key else received[payload:end]
         if compressed:
             return self._inflated(message, text)
         return self._decoded(message) if text else message
@@ -256,7 +255,7 @@ class Inbound:
         start = self._parsed
         self._parsed = min(len(self._received), start + frame.expected_bytes)
         try:
-            message = frame.take(self._received[start : self._parsed])
+            message = frame.take(memoryview(self._received)[start : self._parsed])
         except UnicodeDecodeError as exc:
             return self._fail(CloseCode.INVALID_DATA, str(exc), "protocol_error")
         finished = message is not None

@@ -18,7 +18,7 @@ _LARGE = 2048
 _XOR = [bytes(byte ^ value for byte in range(256)) for value in range(256)]
 
 
-def mask_in_python(data: bytes, key: bytes) -> bytes:
+def mask_in_python(data: bytes | memoryview, key: bytes) -> bytes:
     """``data`` masked with ``key``; masking again unmasks."""
     size = len(data)
     if size <= _LARGE:
@@ -26,12 +26,12 @@ def mask_in_python(data: bytes, key: bytes) -> bytes:
         return (int.from_bytes(data, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
     masked = bytearray(size)
     for offset in range(4):
-        masked[offset::4] = data[offset::4].translate(_XOR[key[offset]])
+        masked[offset::4] = bytes(data[offset::4]).translate(_XOR[key[offset]])
     return bytes(masked)
 
 
 #: The quickest function that is installed; it masks and unmasks.
-mask: Callable[[bytes, bytes], bytes]
+mask: Callable[[bytes | memoryview, bytes], bytes]
 try:
     from websockets.speedups import apply_mask
 except ImportError:

@@ -74,7 +74,7 @@ class TlsTransport(Transport):
         self._send_at_once()
 
     def receive(self, timeout: float | None, expected: int = 0) -> bytes:
-        deadline = Deadline(timeout)
+        deadline = None if timeout is None else Deadline(timeout)
         if self._reads_that_wait:
             self._reads_that_wait -= 1
         else:
@@ -86,7 +86,7 @@ class TlsTransport(Transport):
                 self._reads_that_wait = _READS_THAT_WAIT
             self._found_at_once = False
         while True:
-            if not self.wait(read=True, timeout=None if timeout is None else deadline.left):
+            if not self.wait(read=True, timeout=None if deadline is None else deadline.left):
                 raise DeadlineError("nothing was received in time")
             data = self.receive_now(expected)
             if data is not None:
