@@ -64,14 +64,15 @@ class Member:
         "_rooms",
         "joins",
         "live",
-        "offer",
         "session",
         "token",
+        "writer",
     )
 
     def __init__(self, session: Session, rooms: Rooms) -> None:
         self.session = session
-        self.offer = session._offer
+        # The object, not its method: for each message that would be one more object to touch.
+        self.writer = session._writer
         self.token = token_of(session)
         #: How many times the session has joined the room. Guarded by the rooms' lock.
         self.joins = 0
@@ -91,15 +92,14 @@ class Member:
         """Whether the member gets no messages yet."""
         return not self.live and self._held is None
 
-    def deliver(self, message: PreparedMessage, position: Position | None) -> None:
-        """Send a message to the member, or hold it back."""
+    def takes(self, message: PreparedMessage, position: Position | None) -> bool:
+        """Whether a message is to be sent to the member now. While it is not live, hold it back."""
         if not self.live:
             with self._lock:
                 if not self.live:
                     self._hold(message, position)
-                    return
-        if position is None or self._has is None or not self._has.covers(position):
-            self._rooms.offer(self.session, message)
+                    return False
+        return position is None or self._has is None or not self._has.covers(position)
 
     def _hold(self, message: PreparedMessage, position: Position | None) -> None:
         if self._held is None:
@@ -130,7 +130,7 @@ class Member:
                 return False
             for message, position in self._held or ():
                 if position is None or has is None or not has.covers(position):
-                    self._rooms.offer(self.session, message)
+                    self._rooms.offer(self, message)
             self._held, self._has, self.live = None, has, True
             return True
 
@@ -157,29 +157,30 @@ class Rooms:
         self._on_full = on_full
         # Guards the attributes below.
         self.lock = threading.Lock()
-        # The members of each room. An inner dict is replaced, never changed: deliver() goes
-        # through it without the lock.
-        self._rooms: dict[str, dict[Session, Member]] = {}
+        # The members of each room, by token. An inner dict is replaced, never changed: deliver()
+        # goes through it without the lock.
+        self._rooms: dict[str, dict[bytes, Member]] = {}
         self._dropped: Counter[str] = Counter()
 
     def add(self, room: str, session: Session) -> Member:
         """Count one more join of ``session`` in ``room``. Requires ``lock``."""
         assert self.lock.locked()
         members = self._rooms.get(room, {})
-        member = members.get(session)
+        member = members.get(token_of(session))
         if member is None:
             member = Member(session, self)
-            self._rooms[room] = {**members, session: member}
+            self._rooms[room] = {**members, member.token: member}
         member.joins += 1
         return member
 
     def remove(self, room: str, session: Session) -> None:
         """Count one join less, and remove the member at the last one. Requires ``lock``."""
         assert self.lock.locked()
-        member = self._rooms[room][session]
+        member = self._rooms[room][token_of(session)]
         member.joins -= 1
         if not member.joins:
-            members = {s: m for s, m in self._rooms[room].items() if s is not session}
+            members = dict(self._rooms[room])
+            del members[member.token]
             if members:
                 self._rooms[room] = members
             else:
@@ -195,7 +196,7 @@ class Rooms:
             return sum(map(len, self._rooms.values()))
 
     def members(self, room: str) -> list[Session]:
-        return list(self._rooms.get(room, ()))
+        return [member.session for member in self._rooms.get(room, {}).values()]
 
     def deliver(
         self,
@@ -205,16 +206,20 @@ class Rooms:
         without: frozenset[bytes],
     ) -> None:
         """Send a message to the members, except those with these tokens."""
+        # The loop touches as few objects as it can. Each write to a socket drives the objects of
+        # the next member out of the processor's fastest cache, and with hundreds of members,
+        # fetching them costs more than what is done with them.
         queue = self.queue
-        for member in self._rooms.get(room, {}).values():
-            if member.token in without:
+        unkept = position is None
+        members = self._rooms.get(room, {})
+        skipped = {members[token] for token in without if token in members}
+        for member in members.values():
+            if skipped and member in skipped:
                 continue
-            if member.live and position is None:
-                # As member.deliver(): nothing is called here that is not needed for each member.
-                if not member.offer(message, queue):
-                    self._make_room(member.session, message)
-            else:
-                member.deliver(message, position)
+            if ((unkept and member.live) or member.takes(message, position)) and (
+                not member.writer.offer(message, queue)
+            ):
+                self._make_room(member, message)
 
     def tokens(self, room: str) -> frozenset[bytes]:
         """Return the tokens of the members that get messages now."""
@@ -232,19 +237,19 @@ class Rooms:
             if not member.absent and member.token != exclude:
                 member.session._start_closing(reason)
 
-    def offer(self, session: Session, message: PreparedMessage) -> None:
-        if not session._offer(message, self.queue):
-            self._make_room(session, message)
+    def offer(self, member: Member, message: PreparedMessage) -> None:
+        if not member.writer.offer(message, self.queue):
+            self._make_room(member, message)
 
-    def _make_room(self, session: Session, message: PreparedMessage) -> None:
+    def _make_room(self, member: Member, message: PreparedMessage) -> None:
         """The session's queue is full: do what the hub's policy says."""
         dropped = 1
         if self._on_full == "drop_oldest":
             # Meanwhile the session takes messages out of the queue, and other threads put some in.
-            dropped = session._forget_offers(1)
-            while not session._offer(message, self.queue):
-                dropped += session._forget_offers(1)
-        self.too_slow(session, dropped)
+            dropped = member.writer.forget_offers(1)
+            while not member.writer.offer(message, self.queue):
+                dropped += member.writer.forget_offers(1)
+        self.too_slow(member.session, dropped)
 
     def too_slow(self, session: Session, dropped: int = 1) -> None:
         """Count the dropped messages. With ``"disconnect"`` close the session."""

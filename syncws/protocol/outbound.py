@@ -37,10 +37,10 @@ class Outbound(Inbound):
     __slots__ = (
         "_encoder",
         "_masking",
-        "_shares_frames",
         "close_sent",
         "fragmenting",
         "messages_sent",
+        "shares_frames",
     )
 
     def __init__(
@@ -64,8 +64,8 @@ class Outbound(Inbound):
         )
         self._encoder = frames
         self._masking = masking
-        # Whether the frame of a prepared message goes out as it is.
-        self._shares_frames = not masking and deflate is None
+        #: Whether the frame of a prepared message goes out as it is.
+        self.shares_frames = not masking and deflate is None
         #: Whether a fragmented message is being sent.
         self.fragmenting = False
         self.messages_sent = 0
@@ -106,7 +106,7 @@ class Outbound(Inbound):
 
     def prepared(self, message: PreparedMessage) -> tuple[bytes, Binary]:
         """As ``message()``, for a message that has been encoded once for many sessions."""
-        if self._shares_frames and not self.fragmenting:
+        if self.shares_frames and not self.fragmenting:
             self.messages_sent += 1
             return message.frame, b""
         if self._masking:

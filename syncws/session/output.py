@@ -36,6 +36,8 @@ _MAX_BACKLOG = 512
 # The queue of every session to which nothing was offered that had to wait. Nothing is ever put in.
 # An empty deque takes 0.7 KiB.
 _NOTHING: deque[PreparedMessage] = deque()
+# The same for pongs: until the peer sends a ping, there is none.
+_NO_PONG: list[bytes] = []
 
 
 class Output:
@@ -49,9 +51,12 @@ class Output:
         "_close_wanted",
         "_close_written",
         "_ending",
+        "_fragmenting",
         "_pong",
         "_protocol",
         "_queues",
+        "_shared",
+        "_shares_frames",
         "_transport",
         "_waiting",
         "_wakeup",
@@ -70,11 +75,19 @@ class Output:
         self._wakeup = wakeup
         #: Held over encoding and writing; see the top of the file.
         self.write_lock = threading.Lock()
+        # What offer() needs of the protocol stands here too: a broadcast to hundreds of sessions
+        # finds no object in the processor's fastest cache, so each one that it touches costs.
+        # Whether a fragmented message may be being sent. Written under write_lock.
+        self._fragmenting = False
+        # Whether the frame of a prepared message goes out as it is, and how many did so, which
+        # the protocol has not counted. The number is written under write_lock.
+        self._shares_frames = protocol.shares_frames
+        self._shared = 0
         # The thread that holds write_lock in a call that may wait for the peer; 0 for none.
         self._writing_thread = 0
         # The slots, emptied under write_lock: the latest pong, which the reading thread puts in,
         # and whether the Close of the end that has begun has to be sent.
-        self._pong: list[bytes] = []
+        self._pong = _NO_PONG
         self._close_wanted = False
         # Offered messages that wait for room in the socket. Any thread appends and gives up;
         # taken out under write_lock.
@@ -101,7 +114,7 @@ class Output:
     @property
     def messages(self) -> int:
         """Messages that were sent."""
-        return self._protocol.messages_sent
+        return self._protocol.messages_sent + self._shared
 
     def is_written_by_this_thread(self) -> bool:
         """Whether the calling thread is in a call that writes: a signal handler has
@@ -126,9 +139,14 @@ class Output:
         try:
             if self._ending.reason is not None or self.broken is not None:
                 return True
-            if self._waiting or self._backlog or self._protocol.fragmenting:
+            if self._waiting or self._backlog or self._fragmenting:
                 return self._queue(message, room)
-            frame, _ = self._protocol.prepared(message)
+            if self._shares_frames:
+                # As in prepared(), which is not called for most sessions.
+                frame = message.frame
+                self._shared += 1
+            else:
+                frame, _ = self._protocol.prepared(message)
             try:
                 written = self._transport.send_now(frame)
                 if written < len(frame):
@@ -189,6 +207,8 @@ class Output:
 
     def pong(self, payload: bytes) -> None:
         """Answer a ping, now or as soon as there is room."""
+        if self._pong is _NO_PONG:
+            self._pong = []
         self._pong[:] = [payload]
         self.flush_control()
 

@@ -162,10 +162,19 @@ class Writer(Output):
             self._message_lock.release()
 
     def _encode_part(self, part: Data) -> tuple[bytes, Binary]:
-        return self._protocol.fragment(part, finished=False), b""
+        return self._fragment(part, finished=False), b""
 
     def _encode_end(self, empty: Data) -> tuple[bytes, Binary]:
-        return self._protocol.fragment(empty, finished=True), b""
+        return self._fragment(empty, finished=True), b""
+
+    def _fragment(self, data: Data, *, finished: bool) -> bytes:
+        assert self.write_lock.locked()
+        # First of all: a signal handler may raise in here, and offer() must not take the message
+        # for complete then. If it is, what is offered waits for flush_control() only.
+        self._fragmenting = True
+        fragment = self._protocol.fragment(data, finished=finished)
+        self._fragmenting = self._protocol.fragmenting
+        return fragment
 
     def flush(self, timeout: float, *, renewed: bool) -> None:
         """Wait until everything that was to be sent before is written.

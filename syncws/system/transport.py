@@ -45,6 +45,9 @@ LARGE_READ_SIZE = 96 * 1024
 #: time again with reads of that size.
 MAX_READ_SIZE = 256 * 1024
 
+# Looked up once, since it is needed for each frame. Windows has none (see make_transport()).
+_DONT_WAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
+
 #: Payloads of fewer bytes are joined with the header: copying them costs less than a system call
 #: with two parts.
 JOIN_BELOW = 32 * 1024
@@ -147,7 +150,7 @@ class Transport:
         """The bytes that have arrived: ``b""`` at the end of the stream, None if there are none."""
         size = self._next_size(expected)
         try:
-            data = self._sock.recv(size, socket.MSG_DONTWAIT)
+            data = self._sock.recv(size, _DONT_WAIT)
         except BlockingIOError:
             return None
         except OSError as exc:
@@ -205,7 +208,7 @@ class Transport:
     def _send_both_now(self, head: bytes, payload: bytes | bytearray | memoryview) -> int:
         """As ``send_now()`` for two parts, without joining them."""
         try:
-            written = self._sock.sendmsg((head, payload), (), socket.MSG_DONTWAIT)
+            written = self._sock.sendmsg((head, payload), (), _DONT_WAIT)
         except BlockingIOError:
             return 0
         except OSError as exc:
@@ -216,7 +219,7 @@ class Transport:
     def send_now(self, data: bytes | memoryview) -> int:
         """Write as much as fits without waiting; return the number of bytes written."""
         try:
-            written = self._sock.send(data, socket.MSG_DONTWAIT)
+            written = self._sock.send(data, _DONT_WAIT)
         except BlockingIOError:
             return 0
         except OSError as exc:
