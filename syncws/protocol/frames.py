@@ -31,9 +31,11 @@ __all__ = [
     "PlainFrame",
     "close_frame",
     "data_header",
+    "ping_frame",
     "plain_close_at",
     "plain_frame_at",
     "plain_ping_or_pong_at",
+    "pong_frame",
 ]
 
 #: The first byte of a whole message in one frame, without extensions.
@@ -266,3 +268,13 @@ def close_frame(code: int, reason: str) -> bytes | None:
     if code not in _NORMAL_CODES or len(payload) > MAX_REASON_BYTES:
         return None
     return bytes((_FIN_CLOSE, 2 + len(payload))) + code.to_bytes(2, "big") + payload
+
+
+def ping_frame(payload: bytes) -> bytes:
+    """A Ping of at most 125 bytes, not masked."""
+    return bytes((_FIN_PING, len(payload))) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """A Pong of at most 125 bytes, not masked."""
+    return bytes((_FIN_PONG, len(payload))) + payload

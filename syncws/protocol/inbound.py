@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 
+from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
 from ..close import Cause, CloseCode
@@ -64,7 +65,6 @@ class Inbound:
 
     def __init__(
         self,
-        frames: FrameProtocol,
         *,
         client: bool,
         max_message_size: int,
@@ -72,7 +72,9 @@ class Inbound:
         deflate: DeflateExtension | None,
         fast: bool,
     ) -> None:
-        self._decoder = frames
+        # wsproto's, made for the first frame that it parses. It has a cycle of references, which
+        # the garbage collector would have to find after each session.
+        self._decoder: FrameProtocol | None = None
         self._deflate = deflate
         self._masked = not client
         self._max_message_size = max_message_size
@@ -108,6 +110,10 @@ class Inbound:
         self.close_received = False
         #: Whether a fault was found.
         self.failed = False
+
+    def _new_wsproto(self, *, client: bool) -> FrameProtocol:
+        extensions: list[Extension] = [self._deflate] if self._deflate else []
+        return FrameProtocol(client=client, extensions=extensions)
 
     @property
     def input_over(self) -> bool:
@@ -270,9 +276,12 @@ class Inbound:
         """Give wsproto the rest of its frame, as far as it has arrived, and no byte behind it."""
         part = self._bounds.take(self._received, self._parsed)
         self._parsed += len(part)
-        self._decoder.receive_bytes(part)
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._decoder = self._new_wsproto(client=not self._masked)
+        decoder.receive_bytes(part)
         try:
-            for frame in self._decoder.received_frames():
+            for frame in decoder.received_frames():
                 event = self._take_frame(frame)
                 if event is not None:
                     return event

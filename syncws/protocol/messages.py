@@ -6,8 +6,6 @@ share no state that changes, so one thread may read while another one writes.
 
 from __future__ import annotations
 
-from wsproto.frame_protocol import FrameProtocol
-
 from .deflate import DeflateExtension
 from .events import State
 from .outbound import Outbound
@@ -41,12 +39,7 @@ class Protocol(Outbound):
         self.client = client
         if masking is None:
             masking = client
-        frames = FrameProtocol(client=client, extensions=[deflate] if deflate else [])
-        # From here on ``client`` tells wsproto only whether to mask; its decoder has been told
-        # already which frames have to be masked.
-        frames.client = masking
         super().__init__(
-            frames,
             client=client,
             masking=masking,
             max_message_size=max_message_size,

@@ -1,7 +1,8 @@
 """The outbound half of the protocol: messages and control frames to bytes.
 
 Pure: no I/O, no threads, no clock. The caller holds the writer's lock. The header of a whole
-message is written by ``frames.py``; wsproto writes every other frame.
+message is written by ``frames.py``, and so are a server's control frames; wsproto writes every
+other frame.
 """
 
 from __future__ import annotations
@@ -12,7 +13,15 @@ from wsproto.frame_protocol import FrameProtocol
 
 from ..close import CloseCode
 from .deflate import DeflateExtension
-from .frames import SHORT, SHORT_BINARY, SHORT_TEXT, close_frame, data_header
+from .frames import (
+    SHORT,
+    SHORT_BINARY,
+    SHORT_TEXT,
+    close_frame,
+    data_header,
+    ping_frame,
+    pong_frame,
+)
 from .inbound import Inbound
 from .masking import mask
 from .prepared import PreparedMessage
@@ -45,7 +54,6 @@ class Outbound(Inbound):
 
     def __init__(
         self,
-        frames: FrameProtocol,
         *,
         client: bool,
         masking: bool,
@@ -55,14 +63,14 @@ class Outbound(Inbound):
         fast: bool,
     ) -> None:
         super().__init__(
-            frames,
             client=client,
             max_message_size=max_message_size,
             max_frame_size=max_frame_size,
             deflate=deflate,
             fast=fast,
         )
-        self._encoder = frames
+        # wsproto's, made for the first frame that it writes.
+        self._encoder: FrameProtocol | None = None
         self._masking = masking
         #: Whether the frame of a prepared message goes out as it is.
         self.shares_frames = not masking and deflate is None
@@ -70,6 +78,13 @@ class Outbound(Inbound):
         self.fragmenting = False
         self.messages_sent = 0
         self.close_sent = False
+
+    def _wsproto(self) -> FrameProtocol:
+        """What writes the frames that are not written here. Most sessions need none: it would be
+        a sixth of the objects of a short one. To wsproto a client is the side that masks."""
+        if self._encoder is None:
+            self._encoder = self._new_wsproto(client=self._masking)
+        return self._encoder
 
     def message(self, data: Data) -> tuple[bytes, Binary]:
         """A whole message as one frame, header and payload: text for ``str``, else binary.
@@ -88,7 +103,7 @@ class Outbound(Inbound):
         if self._deflate is not None and compressed:
             if not self._fast:
                 frame = bytes(
-                    self._encoder.send_data(data if isinstance(data, str) else bytes(payload))
+                    self._wsproto().send_data(data if isinstance(data, str) else bytes(payload))
                 )
                 self.messages_sent += 1
                 return frame, b""
@@ -126,16 +141,20 @@ class Outbound(Inbound):
         """
         if isinstance(data, memoryview):
             data = data.tobytes()
-        encoded = bytes(self._encoder.send_data(data, fin=finished))
+        encoded = bytes(self._wsproto().send_data(data, fin=finished))
         self.fragmenting = not finished
         self.messages_sent += finished
         return encoded
 
     def ping(self, payload: bytes) -> bytes:
-        return bytes(self._encoder.ping(payload))
+        if self._fast and not self._masking:
+            return ping_frame(payload)
+        return bytes(self._wsproto().ping(payload))
 
     def pong(self, payload: bytes) -> bytes:
-        return bytes(self._encoder.pong(payload))
+        if self._fast and not self._masking:
+            return pong_frame(payload)
+        return bytes(self._wsproto().pong(payload))
 
     def close(self, code: int, reason: str) -> bytes:
         """The Close frame; 1005 makes one without a code (RFC 6455 section 5.5.1)."""
@@ -143,5 +162,5 @@ class Outbound(Inbound):
         if self._fast and not self._masking and (frame := close_frame(code, reason)) is not None:
             return frame
         if code == CloseCode.NO_STATUS_RECEIVED:
-            return bytes(self._encoder.close())
-        return bytes(self._encoder.close(code, reason))
+            return bytes(self._wsproto().close())
+        return bytes(self._wsproto().close(code, reason))

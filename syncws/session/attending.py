@@ -241,6 +241,10 @@ class Attending:
             if self.release is not None:
                 self.release()
             self._ending.publish()
+            # These refer to the session, which refers to this object (see Ending). They are not
+            # called any more.
+            self._wakeup.call = self.release = None
+            self._name = str
 
     def _do_what_is_due(self, now: float) -> float | None:
         """Returns the moment when the next thing is due, None for never."""

@@ -123,7 +123,7 @@ class Session(CommonSession):
         ``TimeoutError`` from ``read1()`` nothing is lost; the other methods of the file lose the
         bytes that they had read. Receiving the next message skips the rest of this one.
         """
-        return receive_stream(self._reader, check_timeout("timeout", timeout))
+        return receive_stream(self, self._reader, check_timeout("timeout", timeout))
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Messages until the session ends; quietly if it ends well.

@@ -11,6 +11,7 @@ from ..protocol.outbound import Data
 from ..protocol.prepared import PreparedMessage
 
 if TYPE_CHECKING:
+    from ..base import BaseSession
     from .reader import Reader
 
 __all__ = ["Sendable", "as_binary", "parts_of", "receive_stream"]
@@ -22,9 +23,11 @@ Sendable = Data | PreparedMessage | Iterable[Data] | IO[str] | IO[bytes]
 CHUNK = 64 * 1024
 
 
-def receive_stream(reader: Reader, timeout: float | None) -> BinaryIO | TextIO:
-    """Return the next message as a file; see ``Session.receive_stream()``."""
-    raw = _MessageFile(reader, timeout)
+def receive_stream(
+    session: BaseSession, reader: Reader, timeout: float | None
+) -> BinaryIO | TextIO:
+    """Return the next message of ``session`` as a file; see ``Session.receive_stream()``."""
+    raw = _MessageFile(session, reader, timeout)
     first = reader.begin_stream(raw, timeout)
     if isinstance(first, Part) and first.finished:
         first = first.data
@@ -43,7 +46,8 @@ def receive_stream(reader: Reader, timeout: float | None) -> BinaryIO | TextIO:
 class _MessageFile(io.RawIOBase):
     """The bytes of a message. The next part is received when the previous one has been read."""
 
-    def __init__(self, reader: Reader, timeout: float | None) -> None:
+    def __init__(self, session: BaseSession, reader: Reader, timeout: float | None) -> None:
+        self._session = session  # kept: the reader's exceptions have it
         self._reader = reader
         self._timeout = timeout
         self._rest = memoryview(b"")

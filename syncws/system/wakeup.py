@@ -38,7 +38,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self.is_set = False
-        #: ``set()`` calls this when no thread waits at ``fileno()``.
+        #: ``set()`` calls this when no thread waits at ``fileno()``. None if nobody attends.
         self.call: Callable[[], None] | None = None
         # Guards _fds against set() in one thread and close() in another. Reentrant, since a
         # signal handler may call set() in the thread that it has interrupted here.
@@ -53,8 +53,9 @@ class Wakeup:
                 with contextlib.suppress(BlockingIOError):  # full of wake-ups already
                     os.write(self._fds[1], _SIGNAL)
                 return
-        if self.call is not None:
-            self.call()
+        call = self.call  # another thread may remove it
+        if call is not None:
+            call()
 
     def clear(self) -> None:
         self.is_set = False

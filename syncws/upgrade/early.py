@@ -9,7 +9,7 @@ its request and keeps the framework's answer out of the WebSocket.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..close import CloseCode, CloseReason
 from ..session.registry import REGISTRY
@@ -59,10 +59,12 @@ class EarlySession:
     def open(self, answer: Accept, options: Options) -> OpenSession | Reject:
         """Send the 101, and return the session or a refusal.
 
-        Raises ``RuntimeError`` if this request has a session already.
+        Raises ``RuntimeError`` if this request has a session already, or is over.
         """
         if self._opened is not None:
             raise RuntimeError(_OPENED_ALREADY)
+        if self._finished:
+            raise RuntimeError("this request is over: a WebSocket is opened while it is handled")
         connector = connector_for(self._environ)
         opened = _open(
             connector,
@@ -161,6 +163,18 @@ class EarlySession:
             if self._opened is not None:
                 normal = CloseReason(CloseCode.NORMAL_CLOSURE, "", "local")
                 self._opened.conclude(FAILED if self._failed else normal)
+            # This object refers to the environ. All objects of the request would be left to the
+            # garbage collector.
+            self._environ[EARLY_KEY] = _OVER
+
+
+def _start_nothing(*args: Any) -> NoReturn:
+    raise AssertionError
+
+
+#: Stands in the environ of a request that is over.
+_OVER = EarlySession({}, _start_nothing)
+_OVER.finish(())
 
 
 class _Parts:

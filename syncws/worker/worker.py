@@ -26,6 +26,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from ..session.registry import stats
 from ..system.logs import logger
+from ..system.rarely import Rarely
 from ..upgrade.application import busy, refuse
 from ..upgrade.connectors import CONNECTION_KEY
 from ..upgrade.handshake import Reject
@@ -62,6 +63,10 @@ FULL_HEAD_TIMEOUT = 0.5
 #: connection. gunicorn's main loop turns about as often.
 ACCEPT_PAUSE = 1.0
 
+#: Seconds between two heartbeats at least, each of which is a system call. gunicorn's arbiter
+#: counts in seconds.
+NOTIFY_EVERY = 0.1
+
 _NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -87,6 +92,7 @@ class WebSocketWorker(ThreadWorker):
         # No connection is accepted before this moment (monotonic).
         self._accept_again_at = 0.0
         self._goodbye = Goodbye(goodbye_seconds(self.cfg))
+        self._heartbeat = Rarely(NOTIFY_EVERY)
         self._accepting = False
         self._draining = False
         self._quitting = False
@@ -254,7 +260,9 @@ class WebSocketWorker(ThreadWorker):
         super().run()
 
     def notify(self) -> None:
-        """The heartbeat, about once a second."""
+        """The heartbeat, once a second at least. gunicorn calls this for each connection, too."""
+        if not self._heartbeat.is_due():
+            return
         super().notify()
         if self._statsd is not None:
             self._statsd.report(stats())

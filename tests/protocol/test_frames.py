@@ -139,9 +139,8 @@ def test_same_events_byte_by_byte(received: tuple[bool, bytes]) -> None:
 def test_a_close_of_a_normal_end_is_left_to_nobody(
     client: bool, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(FrameProtocol, "receive_bytes", pytest.fail)
     protocol = Protocol(client=client, max_message_size=LIMIT)
-    wsproto = protocol._decoder
-    monkeypatch.setattr(wsproto, "receive_bytes", lambda _: pytest.fail("wsproto parses it"))
     payload = code.to_bytes(2, "big") + "bye ä".encode()
     protocol.receive_data(
         frame(1, b"last", masked=not client) + frame(8, payload, masked=not client)
@@ -157,6 +156,21 @@ def test_same_close_is_written(code: int, reason: str) -> None:
         Protocol(max_message_size=LIMIT, fast=fast).close(code, reason) for fast in (True, False)
     ]
     assert written[0] == written[1]
+
+
+@given(st.binary(max_size=125))
+def test_same_pings_and_pongs_are_written(payload: bytes) -> None:
+    fast, slow = (Protocol(max_message_size=LIMIT, fast=fast) for fast in (True, False))
+    assert fast.ping(payload) == slow.ping(payload)
+    assert fast.pong(payload) == slow.pong(payload)
+
+
+def test_plain_frames_need_nothing_of_wsproto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrameProtocol, "__init__", pytest.fail)
+    protocol = Protocol(max_message_size=LIMIT)
+    protocol.receive_data(frame(1, b"text") + frame(8, b"\x03\xe8"))
+    assert [protocol.next_event(), protocol.next_event()] == ["text", PeerClose(1000, "")]
+    assert protocol.ping(b"p") + protocol.pong(b"q") + protocol.close(1000, "")
 
 
 @given(st.integers(0, 1 << 62), st.booleans(), st.booleans())

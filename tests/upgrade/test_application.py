@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sysconfig
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -19,11 +22,15 @@ from syncws import (
 )
 from syncws import django as django_views
 from syncws.base import BaseSession
+from syncws.compat.simple_websocket import Server
 from syncws.flask import WebSockets
+from syncws.upgrade.application import end_response
 from syncws.upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
 from syncws.upgrade.handshake import Accept
+from syncws.upgrade.respond import carry_out_upgrades
 
 from ..conftest import MakeSession
+from ..support.background import wait_until
 from ..support.clients import exchange, handshake
 from ..support.handshakes import request
 from ..support.pairs import (
@@ -102,6 +109,71 @@ def test_a1_an_upgrade_is_a_wsgi_application(call: Call) -> None:
     assert call.status == "101 Switching Protocols"
     assert ("X-Extra", "1") in call.headers
     assert call.connector.calls == ["take_received", "accept", "opened", "closed after 11 bytes"]
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="a free-threaded Python does not count all references, and leaves more to its collector",
+)
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_request_leaves_nothing_to_the_garbage_collector(call: Call, raw: bool) -> None:
+    class Token:
+        pass
+
+    token = Token()
+    call.environ["test.token"] = token
+    sessions: list[Any] = []
+    upgrade: Any = syncws.WebSocketUpgrade
+    application = carry_out_upgrades(
+        upgrade(lambda session: sessions.append(weakref.ref(session)), raw=raw)
+    )
+    gc.disable()
+    try:
+        result = call.run(application)
+        call.peer.close_socket()
+        end_response(result.result(PATIENCE))
+        objects = [*sessions, weakref.ref(token)]
+        del result, token
+        call.environ = {}
+        wait_until(lambda: [each() for each in objects] == [None, None])
+    finally:
+        gc.enable()
+
+
+def test_a_session_that_is_kept_is_in_its_exceptions_after_the_end(call: Call) -> None:
+    sessions: list[Any] = []
+    result = call.run(syncws.websocket(sessions.append))
+    call.peer.close_socket()
+    result.result(PATIENCE)
+    for use in (sessions[0].receive, sessions[0].ping):
+        with pytest.raises(syncws.ConnectionClosed) as caught:
+            use()
+        assert caught.value.session is sessions[0]
+
+
+def test_a_stream_keeps_its_session_for_exceptions(call: Call) -> None:
+    streams: list[Any] = []
+
+    @syncws.websocket
+    def handler(session: Session) -> None:
+        streams.append(session.receive_stream())
+
+    result = call.run(handler)
+    call.peer.send_bytes(frame(2, b"beginning", fin=False))
+    call.peer.expect_close()
+    call.peer.close_socket()
+    result.result(PATIENCE)
+    assert streams[0].read1() == b"beginning"
+    with pytest.raises(syncws.ConnectionClosed) as caught:
+        streams[0].read1()
+    assert isinstance(caught.value.session, Session)
+
+
+def test_no_session_is_opened_in_a_request_that_is_over(call: Call) -> None:
+    parts = call.run(carry_out_upgrades(lambda environ, start_response: [])).result(PATIENCE)
+    assert list(parts) == []
+    with pytest.raises(RuntimeError, match="over"):
+        Server(call.environ)
 
 
 @pytest.mark.parametrize("raw", [False, True])
