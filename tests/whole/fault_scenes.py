@@ -160,13 +160,15 @@ def drip(scene: Scene) -> None:
 
     def send_slowly() -> None:
         data = frame(1, SLOW.encode())
-        with suppress(OSError):  # the session ends while it goes on
+        try:
             for start in range(len(data)):
                 if scene.hurry.wait(0.005):
                     scene.peer.send_bytes(data[start:])
                     return
                 scene.peer.send_bytes(data[start : start + 1])
                 dripped.set()
+        except OSError:  # the session ends while it goes on, or has ended before
+            dripped.set()
 
     scene.elsewhere(send_slowly)
     assert dripped.wait(PATIENCE)
@@ -185,10 +187,14 @@ def read_slowly(scene: Scene) -> None:
         size = 4096
         with suppress(OSError):  # the session ends while it goes on
             while not scene.over.is_set():
-                with suppress(TimeoutError):
-                    if not sock.recv(size):
-                        return
-                read_some.set()
+                try:
+                    ended = not sock.recv(size)
+                except TimeoutError:
+                    ended = False
+                finally:
+                    read_some.set()  # also if the session has ended before
+                if ended:
+                    return
                 if size == 4096 and scene.hurry.wait(0.02):  # the pace of the peer
                     if scene.over.is_set():
                         return
