@@ -75,7 +75,8 @@ class ConnectionClosed(SyncwsError):
     is a normal way out.
 
     A copy of this exception has the same session. A session cannot leave its process, so
-    ``session`` is None after pickling.
+    ``session`` is None after pickling. It is None, too, for code that uses an ended session while
+    the garbage collector takes it away: in ``__del__()``, or behind the ``yield`` of a generator.
     """
 
     reason: CloseReason

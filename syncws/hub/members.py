@@ -28,6 +28,16 @@ _tokens: weakref.WeakKeyDictionary[Session, bytes] = weakref.WeakKeyDictionary()
 _tokens_lock = threading.Lock()
 
 
+def _begin_in_child() -> None:
+    """After a fork: another thread of the parent may have held the lock."""
+    global _tokens_lock
+    _tokens_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_in_child)
+
+
 def token_of(session: Session) -> bytes:
     """Return the name of a session, by which all processes know it."""
     with _tokens_lock:

@@ -167,6 +167,7 @@ class Ending:
             self._published = True
             closed = self._closed
             if self._session is not None:
+                # In this order: _its_session() looks without the lock.
                 self._session_over = ref(self._session)
                 self._session = None
         if closed is not None:
@@ -185,12 +186,12 @@ class Ending:
         return kind(reason, self._its_session(), _RETURNED_NOTE if reason is RETURNED else "")
 
     def _its_session(self) -> BaseSession:
-        with self._lock:
-            session = self._session
-            if session is None and self._session_over is not None:
-                session = self._session_over()
-        assert session is not None  # who asks has it
-        return session
+        session = self._session
+        if session is None and self._session_over is not None:
+            # Who asks has the session. There is none only for a finalizer that runs while the
+            # garbage collector takes it away.
+            session = self._session_over()
+        return session  # type: ignore[return-value]  # ConnectionClosed.session, see there
 
     def leave_to_parent(self) -> None:
         """Called in the child of a fork: end the session here, and leave the parent's connection

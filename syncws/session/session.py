@@ -195,7 +195,7 @@ class Session(CommonSession):
         try:
             self.send(data, timeout)
         except ConnectionClosed as exc:
-            if exc.session is not self:
+            if exc.session not in (self, None):
                 raise  # the code that makes the message uses another session
             return False
         return True

@@ -47,6 +47,8 @@ class EarlySession:
         self._environ = environ
         self._start_response = start_response
         self._opened: OpenSession | None = None
+        # The one of a request in which this one is run, by another layer of the application.
+        self._around = environ.get(EARLY_KEY)
         self._finished = False
         self._failed = False
         # The answer to a handshake that was refused, and the statuses of the framework that it
@@ -80,7 +82,8 @@ class EarlySession:
     def refused(self, refusal: Reject, replaced: Collection[int]) -> None:
         """The handshake is refused, and the program gets an exception. If the framework makes an
         answer of it with one of the statuses ``replaced``, the refusal is sent instead."""
-        self._refusal, self._replaced = refusal, replaced
+        if not self._finished:
+            self._refusal, self._replaced = refusal, replaced
 
     def run(self, application: WSGIApplication) -> Iterable[bytes]:
         """Run the application, and end the session that it may have opened."""
@@ -88,7 +91,10 @@ class EarlySession:
         try:
             result = application(self._environ, self._start)
         except BaseException as exc:  # noqa: BLE001  # raised on, or logged
-            return self._raised(exc)
+            try:
+                return self._raised(exc)
+            finally:
+                self.finish(())
         if self._opened is not None:
             self.finish(result)
             return ()
@@ -165,7 +171,7 @@ class EarlySession:
                 self._opened.conclude(FAILED if self._failed else normal)
             # This object refers to the environ. All objects of the request would be left to the
             # garbage collector.
-            self._environ[EARLY_KEY] = _OVER
+            self._environ[EARLY_KEY] = self._around or _OVER
 
 
 def _start_nothing(*args: Any) -> NoReturn:

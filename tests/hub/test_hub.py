@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from syncws import (
     RawSession,
     Session,
 )
+from syncws.hub import members as hub_members
+from syncws.hub.wire import TOKEN
 
 from ..conftest import MakeSession
 from ..support.background import BIG, Background
@@ -198,3 +201,18 @@ def test_a_closed_hub_in_memory_says_that_it_is_closed(
         if history is not None:
             with pytest.raises(HubError, match="the hub is closed"):
                 hub.history("a")
+
+
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"  # which is the point
+)
+def test_a_fork_while_another_thread_joins_leaves_the_child_able_to_join(
+    make_session: MakeSession,
+) -> None:
+    session, _ = make_session()
+    with hub_members._tokens_lock:  # as another thread might hold it
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if hub_members._tokens_lock.acquire(blocking=False) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(hub_members.token_of(session)) == TOKEN

@@ -151,6 +151,64 @@ def test_a_session_that_is_kept_is_in_its_exceptions_after_the_end(call: Call) -
         assert caught.value.session is sessions[0]
 
 
+def test_an_ended_session_can_be_used_while_the_collector_takes_it_away(call: Call) -> None:
+    """There, its parts can not name it in their exceptions any more."""
+    sessions: list[Any] = []
+    result = call.run(syncws.websocket(sessions.append))
+    call.peer.close_socket()
+    end_response(result.result(PATIENCE))
+    said: list[Any] = []
+
+    def use(session: Session) -> Iterator[None]:
+        own = yield
+        try:
+            yield own
+        finally:
+            said.extend([session.try_send("bye"), list(session)])
+            try:
+                session.send("bye")
+            except syncws.ConnectionClosed as exc:
+                said.append(exc.reason.cause)
+
+    user: Any = use(sessions[0])
+    next(user)
+    user.send(user)
+    call.environ = {}
+    sessions.clear()
+    del user, result
+    gc.collect()
+    assert said == [False, [], "local"]
+
+
+def test_a_layer_that_did_not_open_the_session_leaves_the_request_to_others(call: Call) -> None:
+    """As in a cascade of applications, which asks one after the other."""
+
+    def cascade(environ: Any, start_response: Any) -> Any:
+        ignored: Any = None  # never called
+        inner = carry_out_upgrades(lambda environ, start_response: [])(environ, ignored)
+        assert list(inner) == []
+        end_response(inner)
+        server = Server(environ)
+        server.send("hello")
+        return []
+
+    result = call.run(carry_out_upgrades(cascade))
+    assert call.peer.receive() == "hello"
+    call.peer.expect_close()
+    call.peer.close_socket()
+    result.result(PATIENCE)
+
+
+def test_a_request_that_failed_or_was_refused_is_over(call: Call) -> None:
+    def failing(environ: Any, start_response: Any) -> Any:
+        raise ValueError("of the application")
+
+    with pytest.raises(ValueError, match="of the application"):
+        call.run(carry_out_upgrades(failing)).result(PATIENCE)
+    with pytest.raises(RuntimeError, match="over"):
+        Server(call.environ)
+
+
 def test_a_stream_keeps_its_session_for_exceptions(call: Call) -> None:
     streams: list[Any] = []
 
