@@ -81,17 +81,21 @@ class Writer(Output):
             while self._waiting and (frame := self._next_waiting()):
                 # In order, and encoded in that order too.
                 self._backlog += frame
-            if encode is None:
-                head, payload = self._protocol.message(data)
-            else:
-                head, payload = encode(data)
-            if self._backlog:
-                head = self._backlog + head
-                self._backlog = b""
+            head = b""
             try:
+                if encode is None:
+                    head, payload = self._protocol.message(data)
+                else:
+                    head, payload = encode(data)
+                if self._backlog:
+                    head = self._backlog + head
+                    self._backlog = b""
                 self._transport.send(head, payload, timeout, renewed=renewed)
             except BaseException as exc:
-                self._sending_failed(exc)
+                # A message that can not be encoded leaves no trace. One that was encoded and is
+                # not written would: the next one is encoded as if the peer had it.
+                if head or not isinstance(exc, Exception):
+                    self._sending_failed(exc)
                 raise
             return
         except MessageOpenError:

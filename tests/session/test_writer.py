@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from wsproto.frame_protocol import FrameProtocol
 
 import syncws
 from syncws import CloseReason, Session
@@ -140,6 +141,24 @@ def test_a_write_that_is_interrupted_leaves_no_cut_frame_behind(
         session.send(BIG)
     with pytest.raises(syncws.ConnectionClosedError):
         session.send("inside the frame that was cut")
+
+
+def test_a_frame_that_was_encoded_and_not_written_ends_the_session(
+    make_session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one would be encoded as if the peer had it. Here a signal handler raises between."""
+    session, _ = make_session()
+    encode = FrameProtocol.send_data
+
+    def encode_in_vain(*args: Any, **options: Any) -> bytes:
+        encode(*args, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FrameProtocol, "send_data", encode_in_vain)
+    with pytest.raises(KeyboardInterrupt):
+        session.send(["in ", "fragments"])
+    with pytest.raises(syncws.ConnectionClosedError, match="interrupted"):
+        session.send("inside a message that never began")
 
 
 def test_a_ping_that_found_no_room_goes_out_later(make_session: MakeSession) -> None:
