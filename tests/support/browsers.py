@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -52,24 +53,40 @@ class Browser:
         self.driver.find_element(By.ID, "text").send_keys(text, Keys.ENTER)
 
     def fill(self, name: str, text: str) -> None:
-        """Type into the input of this name, and send its form."""
-        self.driver.find_element(By.NAME, name).send_keys(text, Keys.ENTER)
+        """Type into the input of this name, and send its form.
+
+        The input may be on a page that is still on its way: chromedriver does not always wait for
+        the answer to a form.
+        """
+
+        def filled(driver: Chrome) -> bool:
+            driver.find_element(By.NAME, name).send_keys(text, Keys.ENTER)
+            return True
+
+        self._wait_until(filled, f"there is no input {name}")
 
     def wait_until_enabled(self, element: str) -> None:
         def enabled(driver: Chrome) -> bool:
             return driver.find_element(By.ID, element).is_enabled()
 
-        WebDriverWait(self.driver, 3 * PATIENCE, poll_frequency=0.05).until(
-            enabled, f"{element} is not enabled"
-        )
+        self._wait_until(enabled, f"{element} is not enabled")
 
     def wait_for(self, element: str, text: str, timeout: float = 3 * PATIENCE) -> None:
         def shown(driver: Chrome) -> bool:
             return text in driver.find_element(By.ID, element).text
 
-        WebDriverWait(self.driver, timeout, poll_frequency=0.05).until(
-            shown, f"{text!r} is not shown in {element}"
-        )
+        self._wait_until(shown, f"{text!r} is not shown in {element}", timeout)
+
+    def _wait_until(
+        self, done: Callable[[Chrome], bool], otherwise: str, timeout: float = 3 * PATIENCE
+    ) -> None:
+        """Wait until ``done()``; an element may not be there yet, or not any more."""
+        WebDriverWait(
+            self.driver,
+            timeout,
+            poll_frequency=0.05,
+            ignored_exceptions=[NoSuchElementException, StaleElementReferenceException],
+        ).until(done, otherwise)
 
 
 @contextlib.contextmanager
