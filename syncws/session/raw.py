@@ -211,10 +211,11 @@ class RawSession(CommonSession):
 
     def _write(self, frame: Frame, timeout: float, *, renewed: bool) -> None:
         assert self._writing.locked()
-        header, payload = self._output.encode(frame)
-        if frame.opcode == Opcode.CLOSE:
-            self._ending.begin(CloseReason(*read_close(frame.payload), "local"), math.inf)
+        header = b""
         try:
+            header, payload = self._output.encode(frame)
+            if frame.opcode == Opcode.CLOSE:
+                self._ending.begin(CloseReason(*read_close(frame.payload), "local"), math.inf)
             self._transport.send(header, payload, timeout, renewed=renewed)
         except DeadlineError:
             # A part of the frame may have been written, so nothing can be sent behind it.
@@ -225,9 +226,11 @@ class RawSession(CommonSession):
             # The frames that the peer sent before it went can still be received.
             self._ending.begin(_abnormal(str(exc), "error"), math.inf)
             raise self._ending.exception() from exc
-        except BaseException:
-            # A signal handler has raised, for one: a part may have been written.
-            self._ending.finish(_abnormal("a write was interrupted", "error"))
+        except BaseException as exc:
+            # A frame that can not be sent leaves no trace. Else a signal handler has raised, for
+            # one: a part may have been written, or the frame counts as sent and was not written.
+            if header or not isinstance(exc, Exception):
+                self._ending.finish(_abnormal("a write was interrupted", "error"))
             raise
         if frame.opcode == Opcode.CLOSE:
             self._ending.close_sent()

@@ -78,11 +78,11 @@ class Writer(Output):
         try:
             if self._ending.reason is not None:
                 raise self._ending.exception()
-            while self._waiting and (frame := self._next_waiting()):
-                # In order, and encoded in that order too.
-                self._backlog += frame
             head = b""
             try:
+                while self._waiting and (frame := self._next_waiting()):
+                    # In order, and encoded in that order too.
+                    self._backlog += frame
                 if encode is None:
                     head, payload = self._protocol.message(data)
                 else:

@@ -169,9 +169,9 @@ class EarlySession:
             if self._opened is not None:
                 normal = CloseReason(CloseCode.NORMAL_CLOSURE, "", "local")
                 self._opened.conclude(FAILED if self._failed else normal)
-            # This object refers to the environ. All objects of the request would be left to the
-            # garbage collector.
-            self._environ[EARLY_KEY] = self._around or _OVER
+            # Another layer may still open a session, unless this one has. This object refers to
+            # the environ: if it stayed there, the garbage collector would have to find both.
+            self._environ[EARLY_KEY] = (self._opened is None and self._around) or _OVER
 
 
 def _start_nothing(*args: Any) -> NoReturn:
