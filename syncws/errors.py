@@ -75,8 +75,9 @@ class ConnectionClosed(SyncwsError):
     is a normal way out.
 
     A copy of this exception has the same session. A session cannot leave its process, so
-    ``session`` is None after pickling. It is None, too, for code that uses an ended session while
-    the garbage collector takes it away: in ``__del__()``, or behind the ``yield`` of a generator.
+    ``session`` is None after pickling. It is None, too, if a finalizer uses an ended session that
+    the garbage collector is taking away. Finalizers are ``__del__()``, and what a generator does
+    in ``finally``.
     """
 
     reason: CloseReason

@@ -264,7 +264,7 @@ class Rooms:
     def too_slow(self, session: Session, dropped: int = 1) -> None:
         """Count the dropped messages. With ``"disconnect"`` close the session."""
         if self._on_full == "disconnect":
-            session._forget_offers(self.queue)
+            session._writer.forget_offers(self.queue)
             session._start_closing(_TOO_SLOW)
         with self.lock:
             self._dropped[self._on_full] += dropped

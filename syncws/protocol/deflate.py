@@ -8,6 +8,7 @@ the extension as wsproto calls it for each frame. ``deflate_offers.py`` negotiat
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from wsproto.extensions import Extension
@@ -152,8 +153,8 @@ class DeflateExtension(Extension):
     # Inbound
 
     def inflate_message(self, payload: bytes) -> bytes | CloseReason:
-        """Inflate a whole message in one frame, which is not given to the methods below."""
-        return self._inflate(payload, whole=True)
+        """Inflate the message of a whole frame. The methods below are not called for it."""
+        return self._inflate(lambda inflater: inflater.message(payload))
 
     def frame_inbound_header(
         self,
@@ -178,7 +179,7 @@ class DeflateExtension(Extension):
         """Inflate, and stop as soon as the message is too big."""
         if self._control or not self._compressed:
             return data
-        return self._inflate(data)
+        return self._inflate(lambda inflater: inflater.inflate(data))
 
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
@@ -187,10 +188,10 @@ class DeflateExtension(Extension):
             return None
         # A continuation frame that begins no message is a protocol error, not compressed data.
         self._compressed = False
-        return self._inflate(None)
+        return self._inflate(Inflater.finish)
 
-    def _inflate(self, data: bytes | None, *, whole: bool = False) -> bytes | CloseReason:
-        """Inflate the next bytes, or a whole message; None for the end of one."""
+    def _inflate(self, step: Callable[[Inflater], bytes]) -> bytes | CloseReason:
+        """Take a step of the inflater; return what comes out, or why the session has to end."""
         if self._inflater is None:
             bits = self.server_max_window_bits if self._client else self.client_max_window_bits
             alone = (
@@ -198,9 +199,7 @@ class DeflateExtension(Extension):
             )
             self._inflater = Inflater(bits, takeover=not alone, limit=self._max_message_size)
         try:
-            if data is None:
-                return self._inflater.finish()
-            return self._inflater.message(data) if whole else self._inflater.inflate(data)
+            return step(self._inflater)
         except TooBigError:
             return CloseReason.MESSAGE_TOO_BIG
         except zlib.error:

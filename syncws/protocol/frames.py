@@ -189,8 +189,9 @@ class PlainFrame:
 def plain_frame_at(
     data: bytes, start: int, *, masked: bool = True, compressed: bool = False
 ) -> tuple[int, int] | None:
-    """The offset and the size of the payload of the plain frame at ``start``. With ``compressed``,
-    that of a compressed message is one, too.
+    """The offset and the size of the payload of the plain frame at ``start``.
+
+    ``compressed`` says that the frame of a compressed message is a plain one, too.
 
     If the header has not arrived whole, the offset lies behind the end of ``data`` and the size
     has no meaning. Returns None for every other frame: another kind, a frame that is not masked as

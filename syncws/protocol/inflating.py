@@ -50,10 +50,10 @@ class Inflater:
     def message(self, data: bytes) -> bytes:
         """Inflate a whole message. Raises ``TooBigError`` if it is too big.
 
-        The same as ``inflate()`` and ``finish()``. Most messages take one call of zlib here; each
-        call gives the interpreter away to another thread.
+        It does what ``inflate()`` and ``finish()`` do. Most messages take one call of zlib here:
+        each call gives the interpreter away to another thread.
         """
-        if self._stream is None or not self._takeover or not 0 < len(data) <= _STEP:
+        if self._stream is None or not 0 < len(data) <= _STEP:
             return self.inflate(data) + self.finish()
         part = self._stream.decompress(data + _TAIL, self._limit + 1)
         self._size = len(part)
@@ -61,8 +61,8 @@ class Inflater:
             raise TooBigError
         self._remember(part)
         if self._stream.eof:
-            # A final block. If it ends within the message, there is no block for the tail to
-            # complete, unless one begins behind it.
+            # It was a final block. If it ends within the message, the tail completes no block of
+            # it; finish() knows whether another one has begun.
             rest = self._stream.unused_data
             self._stream, self._inside = None, False
             within = len(rest) >= len(_TAIL)

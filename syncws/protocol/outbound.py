@@ -99,16 +99,14 @@ class Outbound(Inbound):
         ):
             data = data.tobytes()  # so that len() counts bytes, and they lie in one piece
         payload = data.encode() if isinstance(data, str) else data
-        compressed = self._deflate is not None and len(data) >= self._deflate.min_size
-        if self._deflate is not None and compressed:
-            if not self._fast:
-                frame = bytes(
-                    self._wsproto().send_data(data if isinstance(data, str) else bytes(payload))
-                )
-                self.messages_sent += 1
-                return frame, b""
-            payload = self._deflate.deflate(payload, finished=True)
         self.messages_sent += 1
+        compressed = False
+        if self._deflate is not None and len(data) >= self._deflate.min_size:
+            if not self._fast:
+                whole = data if isinstance(data, str) else bytes(payload)
+                return bytes(self._wsproto().send_data(whole)), b""
+            payload = self._deflate.deflate(payload, finished=True)
+            compressed = True
         if self._masking:
             # A fresh and unpredictable key for each frame (RFC 6455 section 5.3).
             key = os.urandom(4)

@@ -75,12 +75,12 @@ class Output:
         self._wakeup = wakeup
         #: Held over encoding and writing; see the top of the file.
         self.write_lock = threading.Lock()
-        # What offer() needs of the protocol stands here too: a broadcast to hundreds of sessions
+        # What offer() needs of the protocol stands here too. A broadcast to hundreds of sessions
         # finds no object in the processor's fastest cache, so each one that it touches costs.
-        # Whether a fragmented message may be being sent. Written under write_lock.
+        # Whether a message in fragments is being sent. Written under write_lock.
         self._fragmenting = False
-        # Whether the frame of a prepared message goes out as it is, and how many did so, which
-        # the protocol has not counted. The number is written under write_lock.
+        # Whether the frame of a prepared message goes out as it is. How many did: the protocol
+        # has not counted them. The number is written under write_lock.
         self._shares_frames = protocol.shares_frames
         self._shared = 0
         # The thread that holds write_lock in a call that may wait for the peer; 0 for none.

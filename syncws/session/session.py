@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
@@ -220,20 +220,6 @@ class Session(CommonSession):
         if self._outgoing is not None:
             timeout = self._outgoing.flush(self._transport, timeout, renewed=renewed)
         self._writer.flush(timeout, renewed=renewed)
-
-    @property
-    def _offer(self) -> Callable[[PreparedMessage, int], bool]:
-        """``_offer(message, room)`` sends a message without ever waiting: it waits in a queue of
-        ``room`` messages instead.
-
-        Returns False if the queue is full. Waiting messages go out before those that are sent
-        later. A peer that reads nothing of them for ``timeout`` seconds is dropped.
-        """
-        return self._writer.offer
-
-    def _forget_offers(self, number: int) -> int:
-        """Give up the ``number`` oldest of the offered messages that wait. Returns how many."""
-        return self._writer.forget_offers(number)
 
     # The outgoing channel
 

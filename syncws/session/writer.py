@@ -173,8 +173,8 @@ class Writer(Output):
 
     def _fragment(self, data: Data, *, finished: bool) -> bytes:
         assert self.write_lock.locked()
-        # First of all: a signal handler may raise in here, and offer() must not take the message
-        # for complete then. If it is, what is offered waits for flush_control() only.
+        # Before the protocol knows: if a signal handler raises in between, offer() must not take
+        # the message for complete. Too much care does no harm: flush_control() asks the protocol.
         self._fragmenting = True
         fragment = self._protocol.fragment(data, finished=finished)
         self._fragmenting = self._protocol.fragmenting

@@ -14,9 +14,9 @@ from .wakeup import Wakeup
 
 __all__ = ["TlsTransport", "make_transport"]
 
-#: To ask OpenSSL in vain costs more than to wait first: two system calls and an exception. A peer
-#: that sends one message at a time has mostly sent nothing yet, so after two vain attempts so many
-#: reads wait first.
+#: When OpenSSL was asked twice in vain, so many reads wait before they ask it. A vain question
+#: costs two system calls and an exception, and a peer that sends one message at a time has mostly
+#: sent nothing yet. If the peer sends faster than it is read, waiting first would cost more.
 _READS_THAT_WAIT = 16
 
 
@@ -66,10 +66,10 @@ class TlsTransport(Transport):
         # The threads that wait for bytes which a write needs. A reader takes those bytes from
         # the kernel, and poll() does not notice that.
         self._blocked_writers: set[Wakeup] = set()
-        # How many of the next reads wait first, and whether the one before found bytes at once.
-        # For the reading thread.
+        # How many of the next reads wait first, and whether the last one that did not found bytes.
+        # Only the reading thread uses them.
         self._reads_that_wait = 0
-        self._found_at_once = False
+        self._found_at_once = True
         self._sock.setblocking(False)
         self._send_at_once()
 

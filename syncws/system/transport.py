@@ -40,9 +40,9 @@ SMALL_READ_SIZE = 1024
 #: 64 KiB fits into the latter, with its header.
 READ_SIZE = 4 * 1024
 LARGE_READ_SIZE = 96 * 1024
-#: The largest read, in bytes. glibc takes the memory for larger ones from the system and gives it
-#: back, each time, and the system clears each page: echoing messages of 1 MiB took half as much
-#: time again with reads of that size.
+#: The largest read, in bytes. For each larger one glibc takes memory from the system and gives it
+#: back, and the system clears each page. With reads of 1 MiB, an echo of 1 MiB took half as much
+#: time again.
 MAX_READ_SIZE = 256 * 1024
 
 # Looked up once, since it is needed for each frame. Windows has none (see make_transport()).

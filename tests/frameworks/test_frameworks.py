@@ -18,11 +18,11 @@ from syncws.testing import WebSocketClient
 from syncws.upgrade.respond import carry_out_upgrades
 
 from ..support.background import Background
+from ..support.calls import LoopbackConnector
 from ..support.clients import connect, exchange, handshake
 from ..support.handshakes import request
 from ..support.pairs import PATIENCE, tcp_pair
 from ..support.servers import Server, gunicorn
-from ..upgrade.test_application import LoopbackConnector
 
 EXAMPLES = [
     pytest.param(("examples.bottle_echo", "/echo"), id="bottle"),

@@ -93,7 +93,7 @@ def test_a_slow_member_holds_up_nobody_and_is_disconnected(make_session: MakeSes
     hub = Hub(queue=5)
     (slow, slow_peer), (quick, quick_peer) = members(make_session, 2)
     with hub.join("a", slow), hub.join("a", quick):
-        slow._offer(PreparedMessage(BIG), 1)
+        slow._writer.offer(PreparedMessage(BIG), 1)
         for number in range(6):
             hub.send("a", str(number))
             assert quick_peer.receive() == str(number)
@@ -115,7 +115,7 @@ def test_messages_that_are_left_out_are_counted(
     hub = Hub(queue=5, on_full=on_full)  # type: ignore[arg-type]  # one of them, not any str
     ((slow, peer),) = members(make_session, 1)
     with hub.join("a", slow):
-        slow._offer(PreparedMessage(BIG), 1)
+        slow._writer.offer(PreparedMessage(BIG), 1)
         for number in range(7):
             hub.send("a", str(number))
         assert hub.dropped == {on_full: 2}

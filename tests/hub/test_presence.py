@@ -359,7 +359,7 @@ def test_the_oldest_that_are_dropped_are_all_counted(make_session: MakeSession) 
     hub = Hub(queue=5, on_full="drop_oldest")
     session, peer = make_session(timeout=PATIENCE)
     with hub.join("a", session):
-        session._offer(PreparedMessage(BIG), 1)
+        session._writer.offer(PreparedMessage(BIG), 1)
         start = threading.Barrier(4)
 
         def send(name: int) -> None:

@@ -99,22 +99,22 @@ def test_an_offer_never_waits_and_keeps_its_place(make_session: MakeSession) -> 
     session, peer = make_session(timeout=PATIENCE)
     big = PreparedMessage(BIG)
     offers = [PreparedMessage(str(number)) for number in range(5)]
-    assert session._offer(big, 5), "what the socket does not take waits"
-    assert all(session._offer(offer, 5) for offer in offers)
-    assert not session._offer(PreparedMessage("one too many"), 5)
+    assert session._writer.offer(big, 5), "what the socket does not take waits"
+    assert all(session._writer.offer(offer, 5) for offer in offers)
+    assert not session._writer.offer(PreparedMessage("one too many"), 5)
     later = Background(session.send, "later")
     assert peer.receive() == BIG
     assert [peer.receive() for _ in range(6)] == ["0", "1", "2", "3", "4", "later"]
     later.result()
-    assert session._offer(PreparedMessage("at once"), 1)
+    assert session._writer.offer(PreparedMessage("at once"), 1)
     assert peer.receive() == "at once"
 
 
 def test_offers_go_out_without_anybody_sending(session_and_peer: Both) -> None:
     """The queue is sent as soon as the peer reads, whatever the handler does."""
     session, peer = session_and_peer
-    session._offer(PreparedMessage(BIG), 5)
-    session._offer(PreparedMessage("behind"), 5)
+    session._writer.offer(PreparedMessage(BIG), 5)
+    session._writer.offer(PreparedMessage("behind"), 5)
     assert peer.receive() == BIG
     assert peer.receive() == "behind"
 
@@ -131,7 +131,7 @@ def test_offers_wait_for_the_end_of_a_message_in_fragments(session_and_peer: Bot
 
     sender = Background(session.send, parts())
     assert begun.wait(PATIENCE)
-    assert session._offer(PreparedMessage("offered"), 5)
+    assert session._writer.offer(PreparedMessage("offered"), 5)
     go_on.set()
     sender.result()
     assert peer.receive() == "first last"
@@ -143,7 +143,7 @@ def test_offers_from_many_threads_keep_each_ones_order(session_and_peer: Both) -
 
     def offer(name: str) -> None:
         for number in range(200):
-            assert session._offer(PreparedMessage(f"{name} {number}"), 10_000)
+            assert session._writer.offer(PreparedMessage(f"{name} {number}"), 10_000)
 
     calls = [Background(offer, name) for name in "abcd"]
     received = [str(peer.receive()) for _ in range(800)]
@@ -158,7 +158,7 @@ def test_a_peer_that_never_reads_is_dropped(
     make_session: MakeSession, ping_interval: float | None
 ) -> None:
     session, _ = make_session(timeout=0.2, ping_interval=ping_interval)
-    assert session._offer(PreparedMessage(BIG), 5)
+    assert session._writer.offer(PreparedMessage(BIG), 5)
     assert session.wait_closed(PATIENCE).cause == "send_timeout"
 
 
@@ -169,7 +169,7 @@ def test_a_reset_ends_a_session_with_offers_that_wait(
     session, peer = make_session(timeout=PATIENCE)
     received = Background(session.receive) if receiving else None
     big = PreparedMessage(BIG)
-    assert all(session._offer(big, 5) for _ in range(3))
+    assert all(session._writer.offer(big, 5) for _ in range(3))
     wait_until(lambda: session._attending._thread is not None)
     faults.reset(peer.socket)
     assert session.wait_closed(PATIENCE).code == 1006
@@ -188,7 +188,7 @@ class GivenUp(deque[PreparedMessage]):
 def test_offers_may_be_given_up_while_they_are_written(make_session: MakeSession) -> None:
     session, peer = make_session(timeout=PATIENCE)
     writer = session._writer
-    assert all(session._offer(PreparedMessage(data), 5) for data in (BIG, "given up"))
+    assert all(session._writer.offer(PreparedMessage(data), 5) for data in (BIG, "given up"))
     with writer.write_lock:
         writer._waiting = GivenUp(writer._waiting)
     sender = Background(session.send, "last")
@@ -206,12 +206,12 @@ def test_two_first_offers_at_once_wait_in_one_queue(
     def interrupted() -> deque[PreparedMessage]:
         """A signal handler, or another thread, offers a message just before the queue is made."""
         while offers:
-            session._offer(offers.pop(), 5)
+            session._writer.offer(offers.pop(), 5)
         return deque()
 
     monkeypatch.setattr(output, "deque", interrupted)
     with session._writer.write_lock:
-        assert session._offer(PreparedMessage("second"), 5)
+        assert session._writer.offer(PreparedMessage("second"), 5)
     session.send("last")
     assert [peer.receive() for _ in range(3)] == ["first", "second", "last"]
 
@@ -224,14 +224,14 @@ def test_sessions_make_their_queues_when_something_waits(make_session: MakeSessi
     assert one._writer._waiting is other._writer._waiting
     assert one._reader._queue is other._reader._queue
     with one._writer.write_lock:
-        assert one._offer(PreparedMessage("for one only"), 5)
+        assert one._writer.offer(PreparedMessage("for one only"), 5)
     assert one._writer._waiting is not other._writer._waiting
     assert not other._writer._waiting
 
 
 def test_a_ping_that_finds_no_room_is_not_sent(make_session: MakeSession) -> None:
     session, peer = make_session(ping_interval=None, timeout=PATIENCE)
-    session._offer(PreparedMessage(BIG), 5)
+    session._writer.offer(PreparedMessage(BIG), 5)
     assert not session._writer.try_ping(b"no room")
     assert peer.receive() == BIG
     session.flush()
@@ -242,15 +242,15 @@ def test_a_ping_that_finds_no_room_is_not_sent(make_session: MakeSession) -> Non
 def test_an_ended_session_takes_and_forgets(session_and_peer: Both) -> None:
     session, _ = session_and_peer
     session.terminate()
-    assert session._offer(PreparedMessage("x"), 1)
+    assert session._writer.offer(PreparedMessage("x"), 1)
     with pytest.raises(syncws.ConnectionClosedError):
         session.send(PreparedMessage("x"))
 
 
 def test_the_close_comes_behind_the_waiting_messages(session_and_peer: Both) -> None:
     session, peer = session_and_peer
-    session._offer(PreparedMessage(BIG), 5)
-    session._offer(PreparedMessage("last"), 5)
+    session._writer.offer(PreparedMessage(BIG), 5)
+    session._writer.offer(PreparedMessage("last"), 5)
     closing = Background(session.close)
     assert peer.receive() == BIG
     assert peer.receive() == "last"

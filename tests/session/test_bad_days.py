@@ -289,8 +289,8 @@ def test_a_second_sender_waits_while_the_peer_reads(make_session: MakeSession) -
 def test_flush_holds_no_lock_while_it_waits(make_session: MakeSession) -> None:
     session, peer = make_session(timeout=PATIENCE, ping_interval=None)
     big = PreparedMessage(BIG)
-    assert session._offer(big, 5)
-    assert session._offer(PreparedMessage("behind"), 5)
+    assert session._writer.offer(big, 5)
+    assert session._writer.offer(PreparedMessage("behind"), 5)
     flushing = Background(session.flush)
     wait_until(lambda: session._writer._blocked)
     assert session._writer.write_lock.acquire(timeout=PATIENCE)

@@ -35,7 +35,7 @@ def send(session: syncws.Session) -> None:
 
 
 def offer(session: syncws.Session) -> None:
-    session._offer(syncws.PreparedMessage("hello"), 1)
+    session._writer.offer(syncws.PreparedMessage("hello"), 1)
 
 
 @pytest.mark.parametrize(

@@ -2,92 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import sysconfig
-import weakref
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
 
 import syncws
-from syncws import (
-    CloseReason,
-    Frame,
-    Opcode,
-    Session,
-)
+from syncws import CloseReason, Frame, Opcode, Session
 from syncws import django as django_views
-from syncws.base import BaseSession
-from syncws.compat.simple_websocket import Server
 from syncws.flask import WebSockets
-from syncws.upgrade.application import end_response
-from syncws.upgrade.connectors import CONNECTION_KEY, Connector, accept_through_wsgi
-from syncws.upgrade.handshake import Accept
-from syncws.upgrade.respond import carry_out_upgrades
 
 from ..conftest import MakeSession
-from ..support.background import wait_until
+from ..support.calls import Call
 from ..support.clients import exchange, handshake
-from ..support.handshakes import request
-from ..support.pairs import (
-    PATIENCE,
-    Peer,
-    frame,
-    tcp_pair,
-)
-
-
-class LoopbackConnector(Connector):
-    def __init__(self, sock: Any) -> None:
-        self.socket = sock
-        self.calls: list[str] = []
-
-    def take_received(self) -> bytes:
-        self.calls.append("take_received")
-        return b""
-
-    def accept(self, answer: Accept, start_response: Any) -> None:
-        self.calls.append("accept")
-        accept_through_wsgi(answer, start_response)
-
-    def opened(self, session: BaseSession) -> None:
-        self.calls.append("opened")
-
-    def closed(self, session: BaseSession, sent: int) -> None:
-        self.calls.append(f"closed after {sent} bytes")
-
-
-class Call:
-    """A WSGI call of an upgrade, in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.ours, theirs = tcp_pair()
-        self.peer = Peer(theirs)
-        self.connector = LoopbackConnector(self.ours)
-        self.environ = {**request(), CONNECTION_KEY: self.connector}
-        self.status = ""
-        self.headers: list[tuple[str, str]] = []
-        self.pool = ThreadPoolExecutor(1)
-
-    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
-        self.status, self.headers = status, headers
-        return lambda data: None
-
-    def run(self, application: Any) -> Future[Any]:
-        return self.pool.submit(application, self.environ, self.start_response)
-
-
-@pytest.fixture
-def call() -> Iterator[Call]:
-    made = Call()
-    yield made
-    made.peer.close_socket()
-    made.pool.shutdown()
-    made.ours.close()
+from ..support.pairs import PATIENCE, frame
 
 
 def test_a1_an_upgrade_is_a_wsgi_application(call: Call) -> None:
@@ -109,129 +38,6 @@ def test_a1_an_upgrade_is_a_wsgi_application(call: Call) -> None:
     assert call.status == "101 Switching Protocols"
     assert ("X-Extra", "1") in call.headers
     assert call.connector.calls == ["take_received", "accept", "opened", "closed after 11 bytes"]
-
-
-@pytest.mark.skipif(
-    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-    reason="a free-threaded Python does not count all references, and leaves more to its collector",
-)
-@pytest.mark.parametrize("raw", [False, True])
-def test_a_request_leaves_nothing_to_the_garbage_collector(call: Call, raw: bool) -> None:
-    class Token:
-        pass
-
-    token = Token()
-    call.environ["test.token"] = token
-    sessions: list[Any] = []
-    upgrade: Any = syncws.WebSocketUpgrade
-    application = carry_out_upgrades(
-        upgrade(lambda session: sessions.append(weakref.ref(session)), raw=raw)
-    )
-    gc.disable()
-    try:
-        result = call.run(application)
-        call.peer.close_socket()
-        end_response(result.result(PATIENCE))
-        objects = [*sessions, weakref.ref(token)]
-        del result, token
-        call.environ = {}
-        wait_until(lambda: [each() for each in objects] == [None, None])
-    finally:
-        gc.enable()
-
-
-def test_a_session_that_is_kept_is_in_its_exceptions_after_the_end(call: Call) -> None:
-    sessions: list[Any] = []
-    result = call.run(syncws.websocket(sessions.append))
-    call.peer.close_socket()
-    result.result(PATIENCE)
-    for use in (sessions[0].receive, sessions[0].ping):
-        with pytest.raises(syncws.ConnectionClosed) as caught:
-            use()
-        assert caught.value.session is sessions[0]
-
-
-def test_an_ended_session_can_be_used_while_the_collector_takes_it_away(call: Call) -> None:
-    """There, its parts can not name it in their exceptions any more."""
-    sessions: list[Any] = []
-    result = call.run(syncws.websocket(sessions.append))
-    call.peer.close_socket()
-    end_response(result.result(PATIENCE))
-    said: list[Any] = []
-
-    def use(session: Session) -> Iterator[None]:
-        own = yield
-        try:
-            yield own
-        finally:
-            said.extend([session.try_send("bye"), list(session)])
-            try:
-                session.send("bye")
-            except syncws.ConnectionClosed as exc:
-                said.append(exc.reason.cause)
-
-    user: Any = use(sessions[0])
-    next(user)
-    user.send(user)
-    call.environ = {}
-    sessions.clear()
-    del user, result
-    gc.collect()
-    assert said == [False, [], "local"]
-
-
-def test_a_layer_that_did_not_open_the_session_leaves_the_request_to_others(call: Call) -> None:
-    """As in a cascade of applications, which asks one after the other."""
-
-    def cascade(environ: Any, start_response: Any) -> Any:
-        ignored: Any = None  # never called
-        inner = carry_out_upgrades(lambda environ, start_response: [])(environ, ignored)
-        assert list(inner) == []
-        end_response(inner)
-        server = Server(environ)
-        server.send("hello")
-        return []
-
-    result = call.run(carry_out_upgrades(cascade))
-    assert call.peer.receive() == "hello"
-    call.peer.expect_close()
-    call.peer.close_socket()
-    result.result(PATIENCE)
-
-
-def test_a_request_that_failed_or_was_refused_is_over(call: Call) -> None:
-    def failing(environ: Any, start_response: Any) -> Any:
-        raise ValueError("of the application")
-
-    with pytest.raises(ValueError, match="of the application"):
-        call.run(carry_out_upgrades(failing)).result(PATIENCE)
-    with pytest.raises(RuntimeError, match="over"):
-        Server(call.environ)
-
-
-def test_a_stream_keeps_its_session_for_exceptions(call: Call) -> None:
-    streams: list[Any] = []
-
-    @syncws.websocket
-    def handler(session: Session) -> None:
-        streams.append(session.receive_stream())
-
-    result = call.run(handler)
-    call.peer.send_bytes(frame(2, b"beginning", fin=False))
-    call.peer.expect_close()
-    call.peer.close_socket()
-    result.result(PATIENCE)
-    assert streams[0].read1() == b"beginning"
-    with pytest.raises(syncws.ConnectionClosed) as caught:
-        streams[0].read1()
-    assert isinstance(caught.value.session, Session)
-
-
-def test_no_session_is_opened_in_a_request_that_is_over(call: Call) -> None:
-    parts = call.run(carry_out_upgrades(lambda environ, start_response: [])).result(PATIENCE)
-    assert list(parts) == []
-    with pytest.raises(RuntimeError, match="over"):
-        Server(call.environ)
 
 
 @pytest.mark.parametrize("raw", [False, True])
